@@ -1,0 +1,62 @@
+# Every target builds what it needs in .venv first. `make PYTHON=python3.12 test` picks the interpreter.
+PYTHON ?= python3
+# More arguments for pytest or the benchmark: make test ARGS='-k wire'
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH:/usr/sbin"
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check bench clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+demo: $(VENV)/.core ## run examples/flights on an embedded ring
+	$(RUN) examples/flights/run.sh
+
+test: $(VENV)/.test ## run the tests
+	$(RUN) $(BIN)/python -m pytest -n auto $(ARGS)
+
+check: $(VENV)/.check ## formatting, lint, types, and the import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+bench: $(VENV)/.core nginx ## measure against other tools, in turn
+	$(RUN) $(BIN)/python -m bench $(ARGS)
+
+clean: ## remove .venv, caches and build output
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+# One stamp per set of packages: .core is s4raw alone, the others add extras. A changed pyproject.toml installs again.
+$(VENV)/.core: EXTRAS :=
+$(VENV)/.test: EXTRAS := [test]
+$(VENV)/.check: EXTRAS := [test,check]
+$(VENV)/.core $(VENV)/.test $(VENV)/.check: pyproject.toml | $(VENV)/.created
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
+	@touch $@
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: s4raw needs Python 3.11 or newer; PYTHON=$(PYTHON) is: $$($(PYTHON) --version 2>&1 || true)." \
+			'Name another: make PYTHON=python3.11 ...' >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo 'error: "$(PYTHON) -m venv" failed. Debian and Ubuntu have it in another package: apt-get install python3-venv' >&2; \
+		exit 1; }
+	@touch $@
+
+# A rival in the benchmark, which leaves its row out when there is no nginx.
+.PHONY: nginx
+nginx:
+	@if $(RUN) command -v nginx >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends nginx || \
+			echo 'warning: nginx could not be installed: its row is skipped' >&2; \
+	else echo 'warning: no nginx, and only root on Debian can install it: its row is skipped' >&2; fi

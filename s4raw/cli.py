@@ -1,0 +1,76 @@
+"""The command line: finds the verb, parses its own usage text, runs it, prints errors, and exits.
+
+Start-up time is paid at every call: everything but the verb at hand is imported only when it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from s4raw import usage
+from s4raw.errors import S4Error, UsageError
+
+INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``s4raw`` with these arguments; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    verb = argv[0] if argv else ""
+    if verb in ("-h", "--help", "help"):
+        sys.stdout.write(usage.MAIN)
+        return 0
+    if verb == "--version":
+        from s4raw import __version__
+
+        sys.stdout.write(f"s4raw {__version__}\n")
+        return 0
+    if verb not in usage.VERBS:
+        sys.stderr.write(f"s4raw: no such verb: {verb!r}\n\n{usage.MAIN}" if verb else usage.MAIN)
+        return UsageError.exit_code
+    try:
+        return _run(verb, argv)
+    except S4Error as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("s4raw: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our stdout has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _run(verb: str, argv: list[str]) -> int:
+    from docopt import DocoptExit, docopt
+
+    text = usage.VERBS[verb]
+    try:
+        arguments = docopt(text, argv, help=False)
+    except DocoptExit:
+        if not _asks_for_help(argv[1:]):
+            lines = text.splitlines()
+            line = next(line for line in lines if line.startswith("Usage:"))
+            sys.stderr.write(f"s4raw {verb}: wrong arguments; see s4raw {verb} --help\n{line}\n")
+            return UsageError.exit_code
+        arguments = {"--help": True}
+    if arguments.get("--help"):
+        sys.stdout.write(text)
+        return 0
+    from s4raw import verbs
+
+    return verbs.VERBS[verb](arguments)
+
+
+def _asks_for_help(words: list[str]) -> bool:
+    return bool({"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words))
+
+
+def _fail(error: S4Error) -> int:
+    sys.stdout.flush()
+    if error.detail:
+        sys.stderr.flush()
+        sys.stderr.buffer.write(error.detail if error.detail.endswith(b"\n") else error.detail + b"\n")
+        sys.stderr.buffer.flush()
+    sys.stderr.write(f"s4raw: {error}\n")
+    return error.exit_code

@@ -1,0 +1,385 @@
+"""The client: one ``Ring`` object for all the servers of a conf. Any number of threads may share it.
+
+    ring = Ring.from_conf()
+    ring.put("s4://bucket/dir/key", b"...")
+    ring.get("s4://bucket/dir/key")
+    for entry in ring.list("s4://bucket/dir/", recursive=True): ...
+    ring.map("s4://bucket/in/", "s4://bucket/out/", "sort | uniq -c")
+
+Every method may raise Unreachable, ConnectionLost, PeerTimeout, Busy, RingMismatch, AuthFailed and Corrupt; what else
+it raises is said with it. Every error names the server, and the key where there is one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import io
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
+
+from s4raw import bodies, files, wire
+from s4raw.bodies import Moved, not_told
+from s4raw.connection import Connection, Pool, Progress, no_progress
+from s4raw.digest import BUFFER_SIZE, Buffer, Digest, verify
+from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
+from s4raw.handshake import read_secret
+from s4raw.keys import Entry, Key, parse_directory, parse_glob, parse_key, parse_prefix
+from s4raw.ring import Topology
+from s4raw.wire import Frame
+
+ATTEMPTS = 3  # at a call whose connection was lost
+DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
+HEALTH_SECONDS = 1.0
+
+Result = TypeVar("Result")
+Send = Callable[[Connection, Key], bodies.Sent]  # sends a put
+Sink = Callable[[memoryview], object]
+
+
+class Stat(NamedTuple):
+    """A key's size in bytes, its digest, its mtime in nanoseconds, and the server that keeps it."""
+
+    size: int
+    digest: bytes
+    mtime_ns: int
+    server: str
+
+
+class Ring:
+    """A client of a ring of servers. Keys are given as ``s4://bucket/key`` or as ``Key``."""
+
+    def __init__(self, topology: Topology, secret: bytes = b"") -> None:
+        self.topology = topology
+        self.pool = Pool(topology, secret)
+
+    @classmethod
+    def from_conf(cls, path: str | None = None) -> Ring:
+        """A client of the ring in a conf file: ``path``, else ``$S4_CONF_PATH``, else ``~/.s4.conf``.
+
+        The pre-shared key is read from the file in ``$S4RAW_SECRET_FILE``, if that is set. Raises ConfError.
+        """
+        return cls(Topology.read(path), read_secret())
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self.pool.close()
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Putting
+
+    def put(self, key: str | Key, data: Buffer) -> None:
+        """Store bytes under a key. Raises KeyExists, BadKey, DiskFull."""
+        self.put_with(as_key(key), lambda connection, key: bodies.send_bytes(connection, key, data))
+
+    def put_file(self, key: str | Key, path: str, moved: Moved = not_told) -> int:
+        """Store the content of a file, or all that comes out of a pipe; returns its size in bytes.
+
+        Raises KeyExists, BadKey, DiskFull, LocalFileError. ``moved`` is told of bytes as they go.
+        """
+        with files.reading(path) as fd:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return self.put_stream(key, fd, moved)
+            return self.put_with(as_key(key), lambda connection, key: bodies.send_file(connection, key, fd, moved))
+
+    def put_stream(self, key: str | Key, fd: int, moved: Moved = not_told) -> int:
+        """Store all that comes out of a descriptor until its end; returns its size. It is not sent a second time."""
+        return self.put_with(
+            as_key(key), lambda connection, key: bodies.send_stream(connection, key, fd, moved), attempts=1
+        )
+
+    def put_with(self, key: Key, send: Send, attempts: int = ATTEMPTS, lost: bool = False) -> int:
+        """Put, and put again when the connection was lost (as it was before already, if ``lost``); returns the size.
+
+        The key may be there then because of an attempt whose answer got lost: with the same digest, it is put.
+        """
+        server, sent = self.topology.place(key), bodies.Sent(0, 0, b"")
+        for left in range(attempts - 1, -1, -1):
+            try:
+                with self.pool.lease(server, fresh=lost or attempts == 1) as connection:
+                    sent = send(connection, key)
+                    connection.receive_ok(sent.request)
+                break
+            except (ConnectionLost, PeerTimeout) as error:
+                lost = True
+                if not left and not self._has(key, sent.digest):
+                    error.at(key=str(key))
+                    raise
+            except KeyExists:
+                if not lost or not self._has(key, sent.digest):
+                    raise
+                break
+            except S4Error as error:
+                error.at(server=server, key=str(key))
+                raise
+        return sent.size
+
+    def _has(self, key: Key, digest: bytes) -> bool:
+        with suppress(S4Error):
+            return bool(digest) and self.stat(key).digest == digest
+        return False
+
+    # Getting
+
+    def get(self, key: str | Key) -> bytes:
+        """A key's content. Raises NoSuchKey."""
+        key = as_key(key)
+
+        def receive(connection: Connection) -> bytes:
+            return bodies.receive_bytes(connection, _get(connection, key), key)
+
+        return self._at(key, receive)
+
+    def get_file(self, key: str | Key, path: str, moved: Moved = not_told) -> int:
+        """Copy a key to a file, by way of ``PATH.part``; returns its size. Raises NoSuchKey, LocalFileError."""
+        key = as_key(key)
+
+        def receive(connection: Connection) -> int:
+            frame = _get(connection, key)
+            with files.writing(path) as fd:
+                return bodies.receive_body(connection, frame, key, bodies.write_all(fd), moved)
+
+        return self._at(key, receive)
+
+    def get_stream(self, key: str | Key, write: Sink) -> int:
+        """Pass a key's content to ``write`` as it comes; returns its size. Raises NoSuchKey.
+
+        When this raises, what was written must be thrown away.
+        """
+        key = as_key(key)
+        return self._at(key, lambda c: bodies.receive_body(c, _get(c, key), key, write), attempts=1)
+
+    def open(self, key: str | Key) -> io.BufferedReader:
+        """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""
+        return io.BufferedReader(_KeyReader(self, as_key(key)), BUFFER_SIZE)
+
+    def stat(self, key: str | Key) -> Stat:
+        """A key's size, digest, time and server, from its record: nothing is read. Raises NoSuchKey."""
+        key = as_key(key)
+        server = self.topology.place(key)
+        frame = self._at(key, lambda c: c.call(wire.STAT, bucket=key.bucket, key=key.name))
+        return Stat(frame.uint("size"), frame.blob("digest"), frame.uint("mtime"), server)
+
+    def _at(self, key: Key, action: Callable[[Connection], Result], attempts: int = ATTEMPTS) -> Result:
+        """Do something at a key's server, again if the connection was lost. With one attempt, over a new connection."""
+        server = self.topology.place(key)
+        while True:
+            try:
+                with self.pool.lease(server, fresh=attempts < ATTEMPTS) as connection:
+                    return action(connection)
+            except S4Error as error:
+                attempts -= 1
+                if not attempts or not isinstance(error, ConnectionLost):
+                    error.at(server=server, key=str(key))
+                    raise
+
+    # Listing and deleting
+
+    def list(self, prefix: str | Key, recursive: bool = False) -> Iterator[Entry]:
+        """The keys of the whole ring that begin with a prefix, in order of their UTF-8 bytes.
+
+        Not recursive: only those without a further ``/``, and common prefixes for the others. With an empty bucket, the
+        buckets.
+        """
+        prefix = parse_prefix(prefix) if isinstance(prefix, str) else prefix
+        last = None
+        for entry in heapq.merge(*self._lists(prefix, recursive), key=attrgetter("name")):
+            if entry.name != last:  # several servers may have the same common prefix or bucket
+                yield entry
+            last = entry.name
+
+    def _lists(self, prefix: Key, recursive: bool) -> Sequence[Iterator[Entry]]:
+        lists = [self.list_at(server, prefix, recursive) for server in self.topology.servers]
+        for entries in lists:
+            next(entries)  # sends the request: every server works on its answer before the first one is read
+        return [map(_entry, entries) for entries in lists]
+
+    def list_at(self, server: str, prefix: Key, recursive: bool) -> Iterator[Entry | None]:
+        """One server's part of a listing, after a first None that says the request is on its way."""
+        with self.pool.lease(server, fresh=True) as connection:
+            request = connection.send(wire.LIST, bucket=prefix.bucket, key=prefix.name, recursive=int(recursive))
+            yield None
+            for _, data in bodies.receive_stream(connection, request):
+                yield from wire.decode_entries(data)
+
+    def remove(self, key: str | Key) -> None:
+        """Delete a key. Raises NoSuchKey."""
+        key = as_key(key)
+        server, lost = self.topology.place(key), False
+        while True:
+            try:
+                with self.pool.lease(server, fresh=lost) as connection:
+                    connection.call(wire.REMOVE, bucket=key.bucket, key=key.name)
+                return
+            except ConnectionLost as error:
+                if lost:
+                    error.at(key=str(key))
+                    raise
+                lost = True
+            except NoSuchKey:
+                if lost:
+                    return  # by the attempt whose answer got lost
+                raise
+
+    def remove_all(self, prefix: str | Key, progress: Progress = no_progress) -> int:
+        """Delete every key that begins with a prefix, on every server; returns how many there were."""
+        prefix = parse_prefix(prefix) if isinstance(prefix, str) else prefix
+        if not prefix.bucket:
+            raise UsageError("need a bucket: a whole ring is not deleted at once")
+        return self.everywhere(progress, lambda connection, report: connection.call(
+            wire.REMOVE_PREFIX, report, bucket=prefix.bucket, key=prefix.name,
+        ))  # fmt: skip
+
+    # Computing
+
+    def eval(self, key: str | Key, command: str, stdout: Sink, stderr: Sink, timeout: float = DEFAULT_TIMEOUT) -> int:
+        """Run a command on the key's server with the key as stdin; its output comes as it is written.
+
+        Returns the command's exit code. Raises NoSuchKey, CommandTimeout.
+        """
+        key = as_key(key)
+
+        def receive(connection: Connection) -> int:
+            fields = {"bucket": key.bucket, "key": key.name, "command": command}
+            request = connection.send(wire.EVAL, timeout=_milliseconds(timeout), **fields)
+            status = 0
+            for frame, data in bodies.receive_stream(connection, request):
+                if frame.opcode == wire.END:
+                    status = frame.uint("status")
+                elif data:
+                    (stderr if frame.flags & wire.STDERR else stdout)(data)
+            return status
+
+        return self._at(key, receive, attempts=1)
+
+    def map(
+        self,
+        inputs: str,
+        outputs: str,
+        command: str,
+        timeout: float = DEFAULT_TIMEOUT,
+        progress: Progress = no_progress,
+    ) -> int:
+        """1:1. Every key below ``inputs`` (which may end in a glob) becomes one at the same path below ``outputs``.
+
+        Returns how many. Raises CommandFailed, KeyExists, DiskFull, BadKey; what had finished by then stays.
+        """
+        return self._map(wire.MAP, inputs, outputs, command, timeout, progress)
+
+    def map_to_n(
+        self,
+        inputs: str,
+        outputs: str,
+        command: str,
+        timeout: float = DEFAULT_TIMEOUT,
+        progress: Progress = no_progress,
+    ) -> int:
+        """1:n. The files whose paths the command prints become ``OUTPUTS/<input's basename>/<file's basename>``."""
+        return self._map(wire.MAP_TO_N, inputs, outputs, command, timeout, progress)
+
+    def map_from_n(
+        self,
+        inputs: str,
+        outputs: str,
+        command: str,
+        timeout: float = DEFAULT_TIMEOUT,
+        progress: Progress = no_progress,
+    ) -> int:
+        """n:1. The keys that share a numeric prefix, or a name, are merged: the command reads their paths."""
+        return self._map(wire.MAP_FROM_N, inputs, outputs, command, timeout, progress)
+
+    def _map(self, opcode: int, inputs: str, outputs: str, command: str, timeout: float, progress: Progress) -> int:
+        source, glob = parse_glob(inputs)
+        target = parse_directory(outputs)
+        fields = {"bucket": source.bucket, "key": source.name, "glob": glob, "command": command}
+        fields |= {"out_bucket": target.bucket, "out_key": target.name}
+        milliseconds = _milliseconds(timeout)
+        return self.everywhere(
+            progress, lambda connection, report: connection.call(opcode, report, timeout=milliseconds, **fields)
+        )
+
+    # Every server
+
+    def everywhere(self, progress: Progress, action: Callable[[Connection, Progress], Frame]) -> int:
+        """Do something at every server at once; returns the sum of the answers' counts.
+
+        The first error ends it everywhere: the other connections are cut, at which their servers stop too.
+        """
+        from s4raw.fanout import Fanout  # threads, which a call to one server does without
+
+        return Fanout(self, progress).run(action)
+
+    def health(self, seconds: float = HEALTH_SECONDS) -> Sequence[tuple[str, S4Error | None]]:
+        """Ask every server, all at once, and wait at most ``seconds`` for each: what is wrong with it, or None."""
+        found: dict[str, S4Error | None] = {}
+
+        def ask(server: str) -> None:
+            found[server] = self.pool.ping(server, seconds)
+
+        threads = [threading.Thread(target=ask, args=(server,), daemon=True) for server in self.topology.servers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [(server, found[server]) for server in self.topology.servers]
+
+
+class _KeyReader(io.RawIOBase):
+    """A key's content, read from a connection of its own."""
+
+    def __init__(self, ring: Ring, key: Key) -> None:
+        self._key = key
+        self._state = Digest()
+        self._lease = ring.pool.lease(ring.topology.place(key), fresh=True)
+        self._connection = self._lease.__enter__()
+        try:
+            self._frame = _get(self._connection, key)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:  # type: ignore[override]
+        view = memoryview(buffer).cast("B")
+        count = self._connection.channel.read_into(view)
+        self._state.update(view[:count])
+        if not self._connection.channel.body_left:
+            found, recorded = self._state.digest(), self._frame.blob("digest")
+            verify("what came", found, recorded, server=self._connection.server, key=str(self._key))
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._connection.close()
+        super().close()
+
+
+def as_key(key: str | Key) -> Key:
+    """A key as given by a caller. Raises BadKey."""
+    return parse_key(key) if isinstance(key, str) else key
+
+
+def _get(connection: Connection, key: Key) -> Frame:
+    return connection.call(wire.GET, bucket=key.bucket, key=key.name)
+
+
+def _entry(entry: Entry | None) -> Entry:
+    assert entry is not None
+    return entry
+
+
+def _milliseconds(seconds: float) -> int:
+    if not 0 < seconds < 1e9:
+        raise UsageError(f"a timeout is a positive number of seconds, got {seconds:g}")
+    return max(1, int(seconds * 1000))

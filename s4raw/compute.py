@@ -1,0 +1,255 @@
+"""Data-local compute: eval, map, map-to-n and map-from-n over the keys of this server.
+
+Here is what one command gets and what becomes of its output; ``calls`` runs many of them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from s4raw import bulk
+from s4raw.client import Ring
+from s4raw.disk import JOB_VARIABLE, disk_errors
+from s4raw.errors import CommandFailed, CommandTimeout, KeyExists, StoreError, WrongServer
+from s4raw.keys import Key, parse_key
+from s4raw.log import Log
+from s4raw.procs import Cancellation, Command, Outcome, Sink, Slots, run
+from s4raw.ring import CONF_VARIABLE
+from s4raw.store import Store
+
+MAX_PATH_LINES = 64 << 20  # bytes of paths that one map-to-n command may print
+
+
+@dataclass
+class Node:
+    """This server: its store, its place in the ring, its CPU slots, and a client for the rest of the ring."""
+
+    store: Store
+    ring: Ring
+    me: str
+    cpu: Slots
+    log: Log
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.environment = {
+            **os.environ,
+            "LC_ALL": "C",
+            CONF_VARIABLE: os.path.abspath(self.ring.topology.source),
+            JOB_VARIABLE: self.store.data.path,
+        }
+
+    def command_environment(self, key: Key, cwd: str) -> dict[str, str]:
+        """A command's environment: ours, the ring's conf, ``$filename``, and ``cwd`` for temporary files."""
+        return {**self.environment, "filename": key.basename, "TMPDIR": cwd}
+
+    def owns(self, key: Key) -> bool:
+        """Whether the key is placed on this server."""
+        return self.ring.topology.place(key) == self.me
+
+    def check_place(self, key: Key) -> Key:
+        """Raise WrongServer for a key that is placed elsewhere."""
+        if not self.owns(key):
+            place = self.ring.topology.place(key)
+            raise WrongServer(f"the key belongs on {place}", key=str(key), server=self.me)
+        return key
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """What a map call asks for: inputs below ``inputs`` that match ``glob``, outputs below ``outputs``."""
+
+    inputs: Key
+    glob: str
+    outputs: Key
+    command: str
+    seconds: float
+
+    def keys(self, store: Store) -> Iterator[Key]:
+        """The inputs that this server holds, in key order."""
+        for entry in store.list(self.inputs, recursive=True):
+            if not self.glob or fnmatchcase(entry.name[len(self.inputs.name) :], self.glob):
+                yield Key(self.inputs.bucket, entry.name)
+
+
+class Task(Protocol):
+    """One command of a map call."""
+
+    key: Key
+
+    def stdin(self) -> int:
+        """A descriptor for the command to read."""
+
+    def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
+        """Publish what the command wrote."""
+
+
+@dataclass
+class MapTask:
+    """1:1. The key is stdin; stdout becomes the output."""
+
+    node: Node
+    key: Key
+    output: Key
+
+    def stdin(self) -> int:
+        """The key's file itself."""
+        self.node.check_place(self.key)
+        _refuse_existing(self.node, self.output)
+        return self.node.store.open(self.key).fd
+
+    def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
+        """Publish stdout."""
+        self.node.store.publish_file(stdout, self.node.check_place(self.output))
+
+
+@dataclass
+class MapToNTask:
+    """1:n. The key is stdin; the files whose paths are printed go to their servers."""
+
+    node: Node
+    key: Key
+    output: Key
+
+    def stdin(self) -> int:
+        """The key's file itself."""
+        return self.node.store.open(self.node.check_place(self.key)).fd
+
+    def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
+        """Publish the printed files that belong here, ship the others."""
+        local: list[tuple[int, Key]] = []
+        remote: list[tuple[int, Key]] = []
+        with ExitStack() as files:
+            for path in _printed_paths(stdout, self.key):
+                fd = _open_output(path, cwd, self.key)
+                files.callback(os.close, fd)
+                key = parse_key(str(self.output.join(os.path.basename(path))))
+                (local if self.node.owns(key) else remote).append((fd, key))
+            bulk.put_all(
+                self.node.ring,
+                [bulk.Item(key, fd) for fd, key in remote],
+                lambda _item, _size: None,
+                cancellation.check,
+            )
+            for fd, key in local:
+                _publish_output(self.node.store, fd, key)
+
+
+@dataclass
+class MapFromNTask:
+    """n:1. The paths of the keys are stdin; stdout becomes the output."""
+
+    node: Node
+    key: Key  # the output, which names the task
+    inputs: list[Key]
+
+    def stdin(self) -> int:
+        """An unnamed file that lists the inputs' paths, a line each."""
+        _refuse_existing(self.node, self.key)
+        with tempfile.TemporaryFile(dir=self.node.store.data.tmp_path) as file:
+            for key in self.inputs:
+                file.write(os.fsencode(self.node.store.path(self.node.check_place(key))) + b"\n")
+            file.flush()
+            file.seek(0)
+            return os.dup(file.fileno())
+
+    def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
+        """Publish stdout."""
+        self.node.store.publish_file(stdout, self.node.check_place(self.key))
+
+
+def _refuse_existing(node: Node, key: Key) -> None:
+    if node.store.exists(key):
+        raise KeyExists("key already exists", key=str(key))
+
+
+def _printed_paths(stdout: int, key: Key) -> list[str]:
+    with disk_errors(key):
+        size = os.fstat(stdout).st_size
+        if size > MAX_PATH_LINES:
+            raise StoreError(
+                f"the command printed {size} bytes of paths, at most {MAX_PATH_LINES} are taken", key=str(key)
+            )
+        text = os.pread(stdout, size, 0)
+    return [os.fsdecode(line) for line in text.split(b"\n") if line]
+
+
+def _open_output(path: str, cwd: str, key: Key) -> int:
+    """Open a file that a command printed. Raises CommandFailed unless it is a regular file inside its directory."""
+    real = os.path.realpath(os.path.join(cwd, path))
+    if not real.startswith(cwd + os.sep):
+        raise CommandFailed(f"the command printed a path outside its directory: {path!r}", key=str(key), status=1)
+    if not os.path.isfile(real):
+        raise CommandFailed(f"the command printed a path that is no file: {path!r}", key=str(key), status=1)
+    with disk_errors(key):
+        return os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _publish_output(store: Store, fd: int, key: Key) -> None:
+    """Publish a command's file: by linking it, which copies nothing, unless it has another name to write to it by."""
+    if os.fstat(fd).st_nlink == 1:
+        with disk_errors(key):
+            os.fchmod(fd, 0o644)
+        store.publish_file(fd, key)
+        return
+    with store.draft() as draft:
+        with disk_errors(key):
+            offset = 0
+            while count := os.sendfile(draft, fd, offset, 1 << 30):
+                offset += count
+        store.publish_file(draft, key)
+
+
+def evaluate(
+    node: Node,
+    key: Key,
+    command: str,
+    seconds: float,
+    cancellation: Cancellation,
+    sinks: tuple[Sink, Sink],
+    tick: Callable[[], None],
+    caller: int,
+) -> int:
+    """Run a command with the key as stdin, its stdout and stderr go to ``sinks``. Returns its exit code.
+
+    ``tick`` is called every few seconds, and when the peer of the socket ``caller`` leaves, and may raise. Raises
+    NoSuchKey, Corrupt, CommandTimeout.
+    """
+    stdin = node.store.open(node.check_place(key)).fd
+    try:
+        with node.cpu.take(tick), node.store.data.temp_dir() as cwd:
+            to_run = Command(command, cwd, node.command_environment(key, cwd), seconds, stdin, None)
+            outcome = run(to_run, cancellation, on_stdout=sinks[0], on_stderr=sinks[1], tick=tick, caller=caller)
+    finally:
+        os.close(stdin)
+    if outcome.timed_out:
+        raise _timeout(outcome, key, seconds)
+    return outcome.status
+
+
+def run_task(node: Node, task: Task, request: MapRequest, cancellation: Cancellation) -> None:
+    """Run one command of a map call and publish what it made. Raises CommandFailed, KeyExists, DiskFull and others."""
+    with node.store.data.temp_dir() as cwd, node.store.draft() as stdout:
+        stdin = task.stdin()
+        try:
+            environment = node.command_environment(task.key, cwd)
+            outcome = run(Command(request.command, cwd, environment, request.seconds, stdin, stdout), cancellation)
+        finally:
+            os.close(stdin)
+        if outcome.timed_out:
+            raise _timeout(outcome, task.key, request.seconds)
+        if outcome.status:
+            message = f"the command exited with {outcome.status}"
+            raise CommandFailed(message, key=str(task.key), detail=outcome.stderr, status=outcome.status)
+        task.finish(stdout, cwd, cancellation)
+
+
+def _timeout(outcome: Outcome, key: Key, seconds: float) -> CommandTimeout:
+    message = f"the command was killed: it took longer than {seconds:g} s (see --timeout and $S4_TIMEOUT)"
+    return CommandTimeout(message, key=str(key), detail=outcome.stderr, status=124)

@@ -1,0 +1,161 @@
+"""The client's end of one connection, and the pool that keeps such connections for the next call."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from s4raw import wire
+from s4raw.errors import Busy, ConnectionLost, ProtocolError, S4Error
+from s4raw.handshake import HELLO_SECONDS, greet
+from s4raw.net import CONNECT_SECONDS, Channel, connect
+from s4raw.ring import Topology, split_address
+from s4raw.wire import Frame, Value
+
+MAX_IDLE = 8  # connections kept for each server
+BUSY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)  # waits between attempts at a server that is busy
+
+Progress = Callable[[int, int], None]  # done, total
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Nobody wants to know."""
+
+
+class Connection:
+    """An open connection to one server, past its handshake. One thread at a time; closed after any error."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.server = channel.peer
+        self._last = 0
+
+    @classmethod
+    def open(
+        cls,
+        server: str,
+        topology: Topology,
+        secret: bytes,
+        seconds: float = CONNECT_SECONDS,
+        hello_seconds: float = HELLO_SECONDS,
+    ) -> Connection:
+        """Connect and shake hands. Raises Unreachable, RingMismatch, AuthFailed, Busy, ProtocolError."""
+        channel = connect(*split_address(server), seconds)
+        try:
+            greet(channel, topology, secret, hello_seconds)
+        except BaseException:
+            channel.close()
+            raise
+        return cls(channel)
+
+    def next_request(self) -> int:
+        """A request id that no request in flight has."""
+        self._last = self._last % 0xFFFFFFFF + 1
+        return self._last
+
+    def send(self, opcode: int, **fields: Value) -> int:
+        """Send a request without a body; returns its id."""
+        request = self.next_request()
+        self.channel.send(wire.encode(opcode, request, **fields))
+        return request
+
+    def receive(self, request: int, progress: Progress = no_progress) -> Frame:
+        """The next frame that answers ``request``, its body unread. Raises the error that the server answered with."""
+        while True:
+            frame = self.channel.next_frame()
+            if frame is None:
+                raise ConnectionLost("the server closed the connection", server=self.server)
+            if frame.opcode == wire.ERROR:
+                raise wire.decode_error(frame).at(server=self.server)
+            if frame.request != request:
+                raise ProtocolError(f"expected an answer to {request}, got one to {frame.request}", server=self.server)
+            if frame.opcode != wire.PROGRESS:
+                return frame
+            progress(frame.uint("done"), frame.uint("total"))
+
+    def receive_ok(self, request: int, progress: Progress = no_progress) -> Frame:
+        """The OK that answers ``request``."""
+        return self.expect(self.receive(request, progress), wire.OK)
+
+    def expect(self, frame: Frame, *opcodes: int) -> Frame:
+        """The frame, if it is of one of these kinds. Raises ProtocolError."""
+        if frame.opcode not in opcodes:
+            wanted = " or ".join(map(wire.name_of, opcodes))
+            raise ProtocolError(f"expected {wanted}, got {wire.name_of(frame.opcode)}", server=self.server)
+        return frame
+
+    def call(self, opcode: int, progress: Progress = no_progress, **fields: Value) -> Frame:
+        """Send a request without a body and wait for its OK."""
+        return self.receive_ok(self.send(opcode, **fields), progress)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.channel.close()
+
+
+class Pool:
+    """Connections to the servers of a ring, kept open between calls. Any thread may lease one."""
+
+    def __init__(self, topology: Topology, secret: bytes) -> None:
+        self._topology = topology
+        self._secret = secret
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[Connection]] = defaultdict(list)
+
+    @contextmanager
+    def lease(self, server: str, fresh: bool = False) -> Iterator[Connection]:
+        """A connection for one call or a train of them; kept afterwards, unless the block raised.
+
+        ``fresh`` does without the kept ones, which may have died unnoticed.
+        """
+        connection = (None if fresh else self._take(server)) or self._open(server)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            if len(self._idle[server]) < MAX_IDLE:
+                self._idle[server].append(connection)
+                return
+        connection.close()
+
+    def _open(self, server: str) -> Connection:
+        for seconds in BUSY_SECONDS:
+            with suppress(Busy):
+                return Connection.open(server, self._topology, self._secret)
+            time.sleep(seconds)
+        return Connection.open(server, self._topology, self._secret)
+
+    def ping(self, server: str, seconds: float) -> S4Error | None:
+        """What is wrong with a server that should shake hands and answer within ``seconds``; None if nothing is."""
+        try:
+            connection = Connection.open(server, self._topology, self._secret, seconds, seconds)
+            try:
+                connection.channel.receive_timeout(seconds)
+                connection.call(wire.PING)
+            finally:
+                connection.close()
+        except S4Error as error:
+            return error
+        return None
+
+    def _take(self, server: str) -> Connection | None:
+        while True:
+            with self._lock:
+                if not self._idle[server]:
+                    return None
+                connection = self._idle[server].pop()
+            if not connection.channel.readable():
+                return connection
+            connection.close()  # the server hung up, or said something that nobody asked for
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        with self._lock:
+            for connections in self._idle.values():
+                while connections:
+                    connections.pop().close()

@@ -1,0 +1,87 @@
+"""The server process: puts the parts together, serves until told to stop, drains, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+
+from s4raw import wire
+from s4raw.client import Ring
+from s4raw.compute import Node
+from s4raw.disk import DataDirectory
+from s4raw.errors import Busy, ConfError
+from s4raw.handshake import read_secret
+from s4raw.log import Log
+from s4raw.net import Channel, adopt, is_local, listen
+from s4raw.procs import Slots
+from s4raw.ring import Topology, split_address
+from s4raw.server import Buffers, Service, Session
+from s4raw.serving import Acceptor
+from s4raw.store import Store
+
+
+@dataclass
+class Options:
+    """How to run a server. ``listen_fd`` is a parent's listening socket; at the end of ``lifeline_fd`` it stops."""
+
+    conf: str | None = None
+    port: int | None = None
+    data: str = "s4_data"
+    max_io_jobs: int = 4 * (os.cpu_count() or 1)
+    max_cpu_jobs: int = 2 + (os.cpu_count() or 1)
+    max_connections: int = 1024
+    idle_seconds: float = 600.0
+    grace_seconds: float = 30.0
+    access_log: bool = False
+    listen_fd: int | None = None
+    lifeline_fd: int | None = None
+
+
+def own_line(topology: Topology, port: int | None) -> str:
+    """The conf's line that is this server: a local address, and the port if one is asked for. Raises ConfError."""
+    servers = [server for server in topology.servers if port is None or split_address(server)[1] == port]
+    local = [server for server in servers if is_local(split_address(server)[0])]
+    wanted = f" with port {port}" if port is not None else ""
+    if not local:
+        raise ConfError(f"{topology.source}: no line{wanted} has an address of this machine")
+    if len(local) > 1:
+        raise ConfError(f"{topology.source}: several lines{wanted} are this machine's ({', '.join(local)}); say --port")
+    return local[0]
+
+
+def serve(options: Options) -> None:
+    """Run a server until SIGTERM or SIGINT. Raises ConfError when it cannot start."""
+    topology = Topology.read(options.conf)
+    secret = read_secret()
+    me = own_line(topology, options.port)
+    log = Log(me)
+    data = DataDirectory(options.data)
+    listener = listen(*split_address(me)) if options.listen_fd is None else adopt(options.listen_fd)
+    ring = Ring(topology, secret)
+    node = Node(Store(data), ring, me, Slots(options.max_cpu_jobs), log)
+    io = threading.BoundedSemaphore(options.max_io_jobs)
+    service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers())
+
+    def refuse(channel: Channel) -> None:
+        channel.send(wire.encode_error(0, Busy(f"the server has {options.max_connections} connections", server=me)))
+
+    acceptor = Acceptor(
+        listener,
+        lambda connection: Session(service, connection).run(),
+        refuse,
+        log,
+        max_connections=options.max_connections,
+        lifeline=options.lifeline_fd,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: acceptor.stop())
+    log("start", f"data {data.path}, ring of {topology.describe()}, pid {os.getpid()}")
+    acceptor.run()
+    log("drain", f"at most {options.grace_seconds:g} s for what is running")
+    clean = acceptor.drain(options.grace_seconds)
+    acceptor.close()
+    ring.close()
+    data.close()
+    log("stop", "" if clean else "cut off what was still running")

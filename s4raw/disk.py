@@ -1,0 +1,183 @@
+"""The data directory of one server: its format, its lock, what its file system must be able to do, its temp dirs.
+
+    ROOT/<bucket>/...   the keys (``store`` owns them)
+    ROOT/_format        the version of this layout
+    ROOT/_lock          locked by the server that uses the directory
+    ROOT/_removals      locked, shared, while a key is deleted; alone, while a file makes way for a directory
+    ROOT/_tmp/...       one directory for each running command; swept at start
+
+``disk_errors`` is the one place that turns OSError into this package's errors.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from s4raw.errors import BadKey, ConfError, DiskFull, StoreError
+from s4raw.keys import Key
+
+FORMAT = "s4raw 1\n"
+JOB_VARIABLE = "S4RAW_DATA"  # in the environment of every command: the data directory of the server that runs it
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PROBE = "user.s4raw.probe"
+
+
+class disk_errors:
+    """Turn an OSError of the block into BadKey, DiskFull or StoreError; FileNotFoundError passes through."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: Key | None = None) -> None:
+        self._key = key
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+            return
+        key = str(self._key) if self._key else ""
+        if error.errno in _FULL:
+            raise DiskFull(f"the disk is full: {error.strerror}", key=key) from None
+        if error.errno == errno.ENAMETOOLONG:
+            raise BadKey("the key is too long for the file system", key=key) from None
+        raise StoreError(f"the disk failed: {error.strerror} (errno {error.errno})", key=key) from error
+
+
+class DataDirectory:
+    """An opened and locked data directory. ``root`` and ``tmp`` are descriptors, ``path`` and ``tmp_path`` names."""
+
+    def __init__(self, path: str) -> None:
+        """Open or create it. Raises ConfError when it is in use, of another version, or on an unfit file system."""
+        self.path = os.path.realpath(path)
+        self.tmp_path = os.path.join(self.path, "_tmp")
+        try:
+            os.makedirs(self.tmp_path, exist_ok=True)
+            self.root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.tmp = os.open(self.tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._lock = self._open("_lock")
+            os.close(self._open("_removals"))
+        except OSError as error:
+            raise ConfError(f"cannot use the data directory {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfError(f"the data directory {self.path} is in use by another server") from None
+        self._check_format()
+        self._check_file_system()
+        self._sweep()
+
+    def _open(self, name: str) -> int:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self.root)
+
+    def close(self) -> None:
+        """Unlock and close the directory."""
+        for fd in (self._lock, self.tmp, self.root):
+            os.close(fd)
+
+    def _check_format(self) -> None:
+        path = os.path.join(self.path, "_format")
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                found = file.read(80)
+        except FileNotFoundError:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(FORMAT)
+            return
+        if found != FORMAT:
+            raise ConfError(f"the data directory {self.path} has the format {found.strip()!r}, need {FORMAT.strip()!r}")
+
+    def _check_file_system(self) -> None:
+        """Try each thing the store is built on, so that an unfit file system is refused before it holds a key."""
+        step = "unnamed files (O_TMPFILE)"
+        try:
+            fd = os.open(self.path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                step = "extended attributes (user.*)"
+                os.setxattr(fd, _PROBE, b"1")
+                os.removexattr(fd, _PROBE)
+                step = "linking an unnamed file through /proc/self/fd"
+                os.link(f"/proc/self/fd/{fd}", "probe", src_dir_fd=fd, dst_dir_fd=self.tmp)
+                os.unlink("probe", dir_fd=self.tmp)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            kind = _file_system(self.path)
+            raise ConfError(
+                f"the file system of {self.path} ({kind}) cannot do what the store needs, {step}: {error.strerror}; "
+                "use ext4, xfs, btrfs, or tmpfs on Linux 6.6 or later"
+            ) from None
+
+    def _sweep(self) -> None:
+        """Remove what a server that was killed left behind: its commands, then their temp dirs."""
+        if not os.listdir(self.tmp):
+            return
+        marker = f"{JOB_VARIABLE}={self.path}".encode()
+        for name in os.listdir("/proc"):
+            if not name.isdigit() or int(name) == os.getpid():
+                continue
+            with suppress(OSError):
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    orphan = marker in file.read().split(b"\0")
+                if orphan:
+                    os.kill(int(name), signal.SIGKILL)
+        for name in os.listdir(self.tmp):
+            remove_tree(os.path.join(self.tmp_path, name))
+
+    @contextmanager
+    def removals(self, alone: bool) -> Iterator[None]:
+        """Hold the lock that keeps deletes (shared) and make-way (alone) apart, across processes."""
+        fd = self._open("_removals")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def temp_dir(self) -> Iterator[str]:
+        """A fresh directory for one command; removed with all that is in it."""
+        with disk_errors():
+            path = tempfile.mkdtemp(dir=self.tmp_path, prefix="job-")
+        try:
+            yield path
+        finally:
+            try:
+                os.rmdir(path)
+            except OSError:
+                remove_tree(path)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file or a directory with all that is in it, also what its owner made unwritable."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+
+    def unlock(_function: object, failed: str, _info: object) -> None:
+        with suppress(OSError):
+            os.chmod(os.path.dirname(failed), 0o700)
+            os.chmod(failed, 0o700, follow_symlinks=True)
+            remove_tree(failed)
+
+    shutil.rmtree(path, onerror=unlock)
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that holds ``path``, from /proc/self/mounts."""
+    best, kind = "", "unknown"
+    with suppress(OSError), open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            _, mount, found, *_ = line.split(" ")
+            inside = path == mount or path.startswith(mount.rstrip("/") + "/")
+            if inside and len(mount) >= len(best):
+                best, kind = mount, found
+    return kind

@@ -1,0 +1,211 @@
+"""The error tree. Each class owns its wire code, its exit code and its HTTP status.
+
+    S4Error
+    ├── caller's fault
+    │   ├── UsageError        a verb was called wrongly
+    │   ├── ConfError         the conf file, the secret or an environment variable is unusable
+    │   ├── BadKey            a key or bucket breaks the grammar
+    │   ├── NoSuchKey         nothing is stored under the key
+    │   ├── KeyExists         keys are immutable, and this one is taken
+    │   ├── LocalFileError    a file on the caller's side cannot be read or written
+    │   ├── WrongServer       the key is placed on another server
+    │   ├── RingMismatch      the two ends read different confs
+    │   ├── AuthFailed        the peer does not hold the pre-shared key
+    │   └── CommandFailed     the user's command ended with a non-zero exit code
+    │       └── CommandTimeout    or ran out of time
+    ├── this server's fault
+    │   ├── Busy              too many connections, or draining
+    │   ├── DiskFull          no space left for the key
+    │   ├── StoreError        any other failure of the disk
+    │   └── InternalError     a defect: the server logged a traceback
+    ├── the peer's fault, or the network's
+    │   ├── Unreachable       no connection could be made
+    │   ├── ConnectionLost    the connection ended in mid-call
+    │   ├── PeerTimeout       the peer was silent for too long
+    │   ├── ProtocolError     bytes that are not our protocol
+    │   │   └── VersionMismatch   our protocol, of a version we do not speak
+    │   └── Cancelled         the caller went away, or asked to stop
+    └── the data's fault
+        └── Corrupt           bytes that do not match their digest
+
+An error that crosses the wire arrives as the same class, with the same message, server and key.
+"""
+
+from __future__ import annotations
+
+
+class S4Error(Exception):
+    """Anything s4raw reports to its user: a message, and where it happened.
+
+    ``server`` is ``address:port`` and ``key`` is ``s4://bucket/key``; either is empty when it is not known.
+    ``detail`` is what a failed command wrote to its stderr, and ``status`` the command's exit code.
+    """
+
+    code = 1
+    exit_code = 1
+    http_status = 500
+
+    def __init__(self, message: str, *, server: str = "", key: str = "", detail: bytes = b"", status: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.server = server
+        self.key = key
+        self.detail = detail
+        self.status = status
+
+    def at(self, *, server: str = "", key: str = "") -> S4Error:
+        """Fill in the server and the key where they are still unknown; returns the error itself."""
+        self.server = self.server or server
+        self.key = self.key or key
+        return self
+
+    def __str__(self) -> str:
+        where = [part for part in (self.key and f"key {self.key}", self.server and f"server {self.server}") if part]
+        return f"{self.message} ({', '.join(where)})" if where else self.message
+
+
+class UsageError(S4Error):
+    """A verb was called wrongly."""
+
+    code, exit_code, http_status = 2, 2, 400
+
+
+class ConfError(S4Error):
+    """The conf file, the secret or an environment variable is unusable."""
+
+    code, exit_code, http_status = 3, 2, 500
+
+
+class BadKey(S4Error):
+    """A key or bucket breaks the grammar."""
+
+    code, exit_code, http_status = 4, 2, 400
+
+
+class NoSuchKey(S4Error):
+    """Nothing is stored under the key."""
+
+    code, http_status = 5, 404
+
+
+class KeyExists(S4Error):
+    """Keys are immutable, and this one is taken."""
+
+    code, http_status = 6, 409
+
+
+class WrongServer(S4Error):
+    """The key is placed on another server of the ring."""
+
+    code, http_status = 7, 421
+
+
+class RingMismatch(S4Error):
+    """The two ends of a connection read different confs."""
+
+    code, exit_code, http_status = 8, 2, 421
+
+
+class AuthFailed(S4Error):
+    """The peer does not hold the pre-shared key."""
+
+    code, exit_code, http_status = 9, 2, 403
+
+
+class CommandFailed(S4Error):
+    """The user's command ended with a non-zero exit code: ``status``, with its stderr in ``detail``."""
+
+    code = 10
+
+
+class CommandTimeout(CommandFailed):
+    """The user's command ran out of time and was killed."""
+
+    code = 11
+
+
+class Busy(S4Error):
+    """The server has too many connections, or is draining."""
+
+    code, http_status = 12, 503
+
+
+class DiskFull(S4Error):
+    """No space is left for the key."""
+
+    code, http_status = 13, 507
+
+
+class StoreError(S4Error):
+    """The disk failed in a way that has no class of its own."""
+
+    code = 14
+
+
+class InternalError(S4Error):
+    """A defect of s4raw: the server's log holds the traceback."""
+
+    code = 15
+
+
+class Unreachable(S4Error):
+    """No connection to the server could be made."""
+
+    code, http_status = 16, 502
+
+
+class ConnectionLost(S4Error):
+    """The connection ended in mid-call."""
+
+    code, http_status = 17, 502
+
+
+class PeerTimeout(S4Error):
+    """The peer was silent for too long."""
+
+    code, http_status = 18, 504
+
+
+class ProtocolError(S4Error):
+    """Bytes that are not our protocol."""
+
+    code, http_status = 19, 400
+
+
+class VersionMismatch(ProtocolError):
+    """Our protocol, of a version this end does not speak."""
+
+    code = 20
+
+
+class Cancelled(S4Error):
+    """The caller went away, or asked to stop."""
+
+    code, exit_code, http_status = 21, 130, 499
+
+
+class Corrupt(S4Error):
+    """Bytes that do not match their digest, on disk or on the wire."""
+
+    code, http_status = 22, 500
+
+
+class LocalFileError(S4Error):
+    """A file on the caller's side cannot be read or written."""
+
+    code = 23
+
+
+def _tree(root: type[S4Error]) -> dict[int, type[S4Error]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+BY_CODE = _tree(S4Error)
+
+
+def from_code(code: int, message: str, *, server: str, key: str, detail: bytes, status: int) -> S4Error:
+    """Rebuild the error a peer sent. An unknown code becomes a plain S4Error with the peer's words."""
+    return BY_CODE.get(code, S4Error)(message, server=server, key=key, detail=detail, status=status)

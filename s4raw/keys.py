@@ -1,0 +1,151 @@
+"""The grammar of keys, and the only place that validates them.
+
+Two grammars meet here. The *store* takes any valid S3 key: 1 to 1024 bytes of UTF-8 in a bucket. The ``s4://`` verbs
+take less: no white space, no control characters, no empty, ``.`` or ``..`` parts (repeated slashes collapse, as they
+did in s4, where a key was a path), and no bucket that begins with ``_``.
+
+``key_prefix``, placement's raw material: the basename up to the first ``_`` if that is all digits, else the whole
+basename. The rule and its golden values come from s4.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from s4raw.errors import BadKey, UsageError
+
+SCHEME = "s4://"
+MAX_KEY_BYTES = 1024
+MAX_BUCKET_BYTES = 255
+GLOB_CHARACTERS = "*?["
+
+_UNSPEAKABLE = re.compile(r"[\s\x00-\x1f\x7f]")
+_NUMERIC_PREFIX = re.compile(r"([0-9]+)(?:_|$)")
+
+
+class Key(NamedTuple):
+    """A bucket and a key name. As a prefix (of a listing, say) the name may be empty or end in ``/``."""
+
+    bucket: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.name}"
+
+    @property
+    def basename(self) -> str:
+        """The last path part of the name."""
+        return self.name.rpartition("/")[2]
+
+    def join(self, relative: str) -> Key:
+        """The key ``relative`` below this directory."""
+        directory = self.name if not self.name or self.name.endswith("/") else self.name + "/"
+        return Key(self.bucket, directory + relative)
+
+
+class Entry(NamedTuple):
+    """One line of a listing: a key with its size in bytes and its mtime in nanoseconds, or a common prefix."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    is_prefix: bool = False
+
+
+def parse_key(text: str) -> Key:
+    """Parse ``s4://bucket/key`` into a Key. Raises BadKey."""
+    key = parse_prefix(text)
+    if not key.bucket or not key.name or key.name.endswith("/"):
+        raise BadKey(f"need a key, as in s4://bucket/dir/name, got a directory: {text!r}")
+    return check_key(key)
+
+
+def parse_directory(text: str) -> Key:
+    """Parse ``s4://bucket/dir/`` into a Key whose name is empty or ends in ``/``. Raises BadKey."""
+    prefix = parse_prefix(text)
+    if not prefix.bucket:
+        raise BadKey(f"need a bucket, as in s4://bucket/dir/, got {text!r}")
+    return prefix if not prefix.name or prefix.name.endswith("/") else Key(prefix.bucket, prefix.name + "/")
+
+
+def parse_prefix(text: str) -> Key:
+    """Parse ``s4://bucket/pre`` into a Key whose name is any prefix, also an empty one. Raises BadKey."""
+    if not text.startswith(SCHEME):
+        raise BadKey(f"need a path that begins with s4://, got {text!r}")
+    if _UNSPEAKABLE.search(text):
+        raise BadKey(f"white space and control characters are not allowed in s4:// paths: {text!r}")
+    bucket, _, name = re.sub("/{2,}", "/", text[len(SCHEME) :]).partition("/")
+    if bucket.startswith("_"):
+        raise BadKey(f"buckets cannot begin with an underscore: {text!r}")
+    if {".", ".."} & {bucket, *name.split("/")}:
+        raise BadKey(f"'.' and '..' are not allowed as parts of s4:// paths: {text!r}")
+    check_prefix(Key(bucket, name))
+    return Key(bucket, name)
+
+
+def parse_glob(text: str) -> tuple[Key, str]:
+    """Split ``s4://bucket/dir/*_1`` into its directory and its glob (empty if none). Raises BadKey, UsageError.
+
+    The directory ends before the first part that holds a glob character. The glob is matched with ``fnmatch`` against
+    the path below the directory, so ``*`` also matches ``/``.
+    """
+    prefix = parse_prefix(text)
+    parts = prefix.name.split("/")
+    for index, part in enumerate(parts):
+        if any(character in part for character in GLOB_CHARACTERS):
+            return Key(prefix.bucket, "".join(f"{part}/" for part in parts[:index])), "/".join(parts[index:])
+    if any(character in prefix.bucket for character in GLOB_CHARACTERS):
+        raise UsageError(f"a glob cannot stand in the bucket: {text!r}")
+    return parse_directory(text), ""
+
+
+def check_key(key: Key) -> Key:
+    """Check what the store takes: a bucket, and a name of 1 to 1024 bytes of UTF-8 without NUL. Raises BadKey."""
+    if not key.name:
+        raise BadKey("a key needs a name after the bucket", key=str(key))
+    if not key.bucket:
+        raise BadKey("a key needs a bucket", key=str(key))
+    check_prefix(key)
+    return key
+
+
+def check_prefix(prefix: Key) -> None:
+    """Check a prefix of keys: like ``check_key``, but bucket and name may be empty. Raises BadKey."""
+    bucket = prefix.bucket
+    if bucket.startswith("_") or bucket in (".", "..") or "/" in bucket or "\0" in bucket:
+        raise BadKey(f"not a bucket: {bucket!r} (no '/', no NUL, no leading '_', not '.' or '..')")
+    if len(_utf8(bucket)) > MAX_BUCKET_BYTES:
+        raise BadKey(f"a bucket's name has at most {MAX_BUCKET_BYTES} bytes: {bucket[:80]!r}...")
+    if "\0" in prefix.name:
+        raise BadKey(f"NUL is not allowed in keys: {prefix.name!r}")
+    if len(_utf8(prefix.name)) > MAX_KEY_BYTES:
+        raise BadKey(f"a key has at most {MAX_KEY_BYTES} bytes: {prefix.name[:80]!r}...")
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise BadKey(f"keys are UTF-8, this is not: {text!r}") from None
+
+
+def key_prefix(basename: str) -> str:
+    """What places a key: the digits before the first ``_`` of its basename if it begins so, else all of it.
+
+    Only ASCII digits count: ``12_a`` gives ``12``, ``12a`` gives ``12a``, ``name_1`` gives ``name_1``.
+    """
+    match = _NUMERIC_PREFIX.match(basename)
+    return match[1] if match else basename
+
+
+def key_suffix(basename: str) -> str:
+    """What follows a numeric prefix, with its ``_``: ``12_a`` gives ``_a``; empty if there is none."""
+    match = _NUMERIC_PREFIX.match(basename)
+    return basename[match.end(1) :] if match else ""
+
+
+def common_suffix(basenames: list[str]) -> str:
+    """The ``_suffix`` that all names share, or an empty string."""
+    suffixes = {key_suffix(basename) for basename in basenames}
+    return suffixes.pop() if len(suffixes) == 1 else ""

@@ -1,0 +1,267 @@
+"""The only place that touches sockets: sendmsg, sendfile, recv_into, kernel timeouts.
+
+Sockets are blocking, with SO_RCVTIMEO and SO_SNDTIMEO, so an operation is one system call. (``settimeout`` would make
+the descriptor non-blocking: two calls an operation, and ``os.sendfile`` would raise BlockingIOError.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+import time
+from typing import NamedTuple
+
+from s4raw.errors import ConfError, ConnectionLost, PeerTimeout, S4Error, Unreachable
+from s4raw.wire import Decoder, Frame
+
+Socket = socket.socket
+
+FRAME_SECONDS = 30.0  # from a frame's first byte to the last of its header
+STALL_SECONDS = 60.0  # without a single byte from a peer that owes some
+SEND_SECONDS = 300.0  # without a single byte taken by a peer, who may be waiting for a slow reader of its own
+CONNECT_SECONDS = 5.0
+SENDFILE_CHUNK = 1 << 30
+GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+_TIMEVAL = struct.Struct("@ll")
+
+
+class FileSlice(NamedTuple):
+    """A body that lies in a file: ``length`` bytes of ``fd`` from ``offset``."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+def listen(address: str, port: int, backlog: int = 1024) -> Socket:
+    """A listening TCP socket; port 0 picks a free one. Raises ConfError."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise ConfError(f"cannot listen on {address}:{port}: {error.strerror}") from None
+    return sock
+
+
+def adopt(fd: int) -> Socket:
+    """A listening socket that a parent process handed down."""
+    return socket.socket(fileno=fd)
+
+
+def is_local(address: str) -> bool:
+    """Whether an address belongs to this machine: whether a socket can bind to it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+        return True
+
+
+def connect(address: str, port: int, seconds: float = CONNECT_SECONDS) -> Channel:
+    """Connect to a server within ``seconds``. Raises Unreachable."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    server = f"{address}:{port}"
+    try:
+        _set_timeout(sock, socket.SO_SNDTIMEO, seconds)  # Linux: bounds connect(2) as well
+        sock.connect((address, port))
+    except OSError as error:
+        sock.close()
+        late = error.errno in (errno.EINPROGRESS, errno.EAGAIN, errno.ETIMEDOUT)
+        reason = f"no answer within {seconds:g} s" if late else error.strerror
+        raise Unreachable(f"cannot connect: {reason}", server=server) from None
+    return Channel(sock, server)
+
+
+def _set_timeout(sock: Socket, option: int, seconds: float) -> None:
+    whole = int(seconds)
+    sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, int((seconds - whole) * 1e6)))
+
+
+class Channel:
+    """One connection: frames and bodies, in and out.
+
+    Any method may raise ConnectionLost, PeerTimeout or ProtocolError; a channel that raised must be closed.
+    ``peer`` is the other end as ``address:port``.
+    """
+
+    def __init__(self, sock: Socket, peer: str) -> None:
+        self.peer = peer
+        self._sock = sock
+        self._decoder = Decoder()
+        self._receive_seconds = STALL_SECONDS
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
+        _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for poll."""
+        return self._sock.fileno()
+
+    def limit_headers(self, max_header: int) -> None:
+        """Accept headers of at most this many bytes from now on."""
+        self._decoder.max_header = max_header
+
+    def receive_timeout(self, seconds: float) -> None:
+        """Wait at most this long for the next bytes."""
+        if seconds != self._receive_seconds:
+            self._receive_seconds = seconds
+            _set_timeout(self._sock, socket.SO_RCVTIMEO, seconds)
+
+    def send(self, *buffers: bytes | memoryview) -> None:
+        """Send all buffers, in one system call where the socket takes them."""
+        total = sum(map(len, buffers))
+        try:
+            sent = self._sock.sendmsg(buffers)
+            if sent < total:
+                self._sock.sendall(memoryview(b"".join(buffers))[sent:])
+        except OSError as error:
+            raise self._failure(error, "sending") from None
+
+    def send_body(self, head: bytes, source: FileSlice) -> None:
+        """Send a head and then a slice of a file, which never enters this process.
+
+        Raises ConnectionLost too when the file ends before ``length`` bytes: a body that is short must not look whole.
+        """
+        fd, offset, length = source
+        end = offset + length
+        try:
+            self._sock.sendall(head, socket.MSG_MORE if length else 0)
+            while offset < end:
+                sent = os.sendfile(self._sock.fileno(), fd, offset, min(end - offset, SENDFILE_CHUNK))
+                if not sent:
+                    raise ConnectionLost(f"the file ended {end - offset} bytes early while being sent")
+                offset += sent
+        except OSError as error:
+            raise self._failure(error, "sending") from None
+
+    def next_frame(self, idle_seconds: float | None = None) -> Frame | None:
+        """The next frame, or None at a clean end of the connection.
+
+        Waits ``idle_seconds`` for its first byte (as long as for any byte by default) and FRAME_SECONDS for the rest.
+        """
+        decoder = self._decoder
+        if (frame := decoder.next_frame()) is not None:
+            return frame
+        if idle_seconds is not None and not decoder.buffered:
+            self.receive_timeout(idle_seconds)
+        deadline = None
+        while True:
+            count = self._receive(decoder.space())
+            if not count:
+                if decoder.buffered:
+                    raise ConnectionLost("the connection ended inside a frame", server=self.peer)
+                return None
+            decoder.received(count)
+            if (frame := decoder.next_frame()) is not None:
+                self.receive_timeout(STALL_SECONDS)
+                return frame
+            now = time.monotonic()
+            deadline = deadline or now + FRAME_SECONDS
+            if now >= deadline:
+                raise PeerTimeout(f"a frame was not complete after {FRAME_SECONDS:g} s", server=self.peer)
+            self.receive_timeout(max(0.001, deadline - now))
+
+    @property
+    def body_left(self) -> int:
+        """Bytes of the current frame's body that are still to be read."""
+        return self._decoder.body_left
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes are here already, so that ``next_frame`` may not have to wait."""
+        return self._decoder.buffered > 0
+
+    def readable(self, seconds: float = 0.0) -> bool:
+        """Whether bytes, or the end, come within ``seconds``."""
+        return self.pending or _poll(self._sock.fileno(), select.POLLIN, seconds)
+
+    def gone(self) -> bool:
+        """Whether the peer closed its end."""
+        return _poll(self._sock.fileno(), GONE, 0.0)
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill ``view`` with the body, as far as it reaches; returns the bytes read, 0 at the body's end."""
+        want = min(len(view), self._decoder.body_left)
+        chunk = self._decoder.take(want)
+        done = len(chunk)
+        view[:done] = chunk
+        while done < want:
+            count = self._receive(view[done:want], socket.MSG_WAITALL)
+            if not count:
+                raise ConnectionLost("the connection ended inside a body", server=self.peer)
+            self._decoder.passed(count)
+            done += count
+        return want
+
+    def read_body(self, limit: int) -> bytes:
+        """The whole body. Raises PeerTimeout, ConnectionLost; a body over ``limit`` bytes is a defect of the caller."""
+        if self._decoder.body_left > limit:
+            raise ValueError(f"a body of {self._decoder.body_left} bytes is over {limit}")
+        body = bytearray(self._decoder.body_left)
+        self.read_into(memoryview(body))
+        return bytes(body)
+
+    def skip_body(self) -> None:
+        """Read the rest of the body and throw it away."""
+        scratch = memoryview(bytearray(min(64 << 10, self._decoder.body_left)))
+        while self._decoder.body_left:
+            self.read_into(scratch)
+
+    def _receive(self, view: memoryview, flags: int = 0) -> int:
+        try:
+            return self._sock.recv_into(view, 0, flags)
+        except OSError as error:
+            raise self._failure(error, "waiting for bytes") from None
+
+    def _failure(self, error: OSError, doing: str) -> S4Error:
+        if error.errno in (errno.EAGAIN, errno.ETIMEDOUT):
+            return PeerTimeout(f"the peer was silent for too long while {doing}", server=self.peer)
+        return ConnectionLost(f"the connection was lost while {doing}: {error.strerror}", server=self.peer)
+
+    def hang_up(self) -> None:
+        """End the connection from another thread: its reads and writes return at once."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def stop_reading(self) -> None:
+        """Let what has arrived be read, and then the end, from another thread."""
+        try:
+            self._sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+
+    def stop_writing(self) -> None:
+        """Let the peer read what was sent, and then the end."""
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def linger(self, seconds: float = 1.0) -> None:
+        """Close our direction and read on for a moment: closing with unread bytes would destroy what was sent last."""
+        self.stop_writing()
+        scratch = memoryview(bytearray(64 << 10))
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.receive_timeout(left)
+            if not self._receive(scratch):
+                return
+
+    def close(self) -> None:
+        """Close the connection; twice is fine."""
+        self._sock.close()
+
+
+def _poll(fd: int, events: int, seconds: float) -> bool:
+    if fd < 0:
+        return True
+    poller = select.poll()
+    poller.register(fd, events)
+    return bool(poller.poll(seconds * 1000))

@@ -1,0 +1,216 @@
+"""One bash pipeline: its process group, its time, its end. Nothing here knows about keys, sockets or the ring."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from s4raw.errors import S4Error, StoreError
+
+BASH = ("bash", "-eou", "pipefail", "-c", "--")
+STDERR_TAIL = 64 << 10
+CHUNK = 64 << 10
+MAX_PIPE = 1 << 20
+TICK_SECONDS = 2.0
+
+Sink = Callable[[bytes], None]
+
+
+class Cancellation:
+    """The end of a call, announced to all its threads: set once, with the error that says why."""
+
+    def __init__(self) -> None:
+        self.error: S4Error | None = None
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lock = threading.Lock()
+
+    def set(self, error: S4Error) -> None:
+        """Announce the end; the first error wins."""
+        with self._lock:
+            if self.error is None:
+                self.error = error
+                os.eventfd_write(self.fd, 1)
+
+    def check(self) -> None:
+        """Raise the error if the call has ended."""
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        """Release the descriptor, once no thread waits on it any more."""
+        os.close(self.fd)
+
+
+class Slots:
+    """At most ``count`` holders at once."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = threading.BoundedSemaphore(count)
+
+    @contextmanager
+    def take(self, tick: Callable[[], None]) -> Iterator[None]:
+        """Wait for a slot and hold it; ``tick`` is called a few times a second while waiting, and may raise."""
+        while not self._free.acquire(timeout=0.2):
+            tick()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+class Outcome(NamedTuple):
+    """How a command ended: its exit code (128 + n for signal n) and the end of its stderr."""
+
+    status: int
+    stderr: bytes
+    timed_out: bool
+
+
+class Command(NamedTuple):
+    """What to run and where. ``seconds`` is how long it may take; ``stdout`` is a descriptor, or None for a Sink."""
+
+    text: str
+    cwd: str
+    environment: Mapping[str, str]
+    seconds: float
+    stdin: int
+    stdout: int | None
+
+
+def run(
+    command: Command,
+    cancellation: Cancellation,
+    *,
+    on_stdout: Sink | None = None,
+    on_stderr: Sink | None = None,
+    tick: Callable[[], None] = lambda: None,
+    caller: int | None = None,
+) -> Outcome:
+    """Run a command with ``bash -eou pipefail -c`` in a process group of its own and wait for its end.
+
+    It has ended when bash has exited and nobody holds its stderr any more (or the pipe behind ``on_stdout``): the parts
+    of a process substitution may outlive bash. Whatever is left of the group then is killed; at the end of its time, on
+    cancellation and when a callback raises, all of it is. ``tick`` is called every TICK_SECONDS. Raises the
+    cancellation's error, StoreError when bash cannot be started. ``tick`` is called at once when the peer of the socket
+    ``caller`` closes its end.
+    """
+    with _Pipes() as pipes:
+        stderr = pipes.open(on_stderr)
+        stdout = command.stdout if command.stdout is not None else pipes.open(on_stdout)
+        try:
+            process = subprocess.Popen(
+                [*BASH, command.text],
+                stdin=command.stdin,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=command.cwd,
+                env=command.environment,
+                process_group=0,
+                close_fds=False,  # every descriptor of ours is close-on-exec
+            )
+        except OSError as error:
+            raise StoreError(f"cannot start bash: {error.strerror}") from None
+        except ValueError as error:
+            raise StoreError(f"cannot start the command: {error}") from None
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            pipes.close_writers()
+            timed_out = _supervise(pidfd, pipes, cancellation, time.monotonic() + command.seconds, tick, caller)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # bash is not reaped yet, so the group's number is still its own
+            os.close(pidfd)
+            status = process.wait()
+        pipes.read_rest()
+        return Outcome(128 - status if status < 0 else status, bytes(pipes.tail), timed_out)
+
+
+class _Pipes:
+    """The pipes a command writes to and we read from; the end of what went through the first one, stderr, is kept."""
+
+    def __init__(self) -> None:
+        self.tail = bytearray()
+        self.readers: dict[int, Sink] = {}
+        self._writers: list[int] = []
+
+    def __enter__(self) -> _Pipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close_writers()
+        for fd in self.readers:
+            os.close(fd)
+
+    def open(self, sink: Sink | None) -> int:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        self.readers[reader] = sink or self._keep_tail
+        self._writers.append(writer)
+        return writer
+
+    def _keep_tail(self, data: bytes) -> None:
+        self.tail += data
+        del self.tail[:-STDERR_TAIL]
+
+    def close_writers(self) -> None:
+        while self._writers:
+            os.close(self._writers.pop())
+
+    def read(self, fd: int) -> bool:
+        """Pass on what is there; False at the pipe's end, which closes it."""
+        try:
+            data = os.read(fd, CHUNK)
+        except BlockingIOError:
+            return True
+        if data:
+            self.readers[fd](data)
+            return True
+        del self.readers[fd]
+        os.close(fd)
+        return False
+
+    def read_rest(self) -> None:
+        """Pass on what an ended command left in the pipes: no more than they hold."""
+        for fd, sink in self.readers.items():
+            with suppress(BlockingIOError):
+                sink(os.read(fd, MAX_PIPE))
+
+
+def _supervise(
+    pidfd: int,
+    pipes: _Pipes,
+    cancellation: Cancellation,
+    deadline: float,
+    tick: Callable[[], None],
+    caller: int | None,
+) -> bool:
+    """Wait for bash and for the ends of the pipes; True when the time was up first."""
+    poller = select.poll()
+    for fd in (pidfd, cancellation.fd, *pipes.readers):
+        poller.register(fd, select.POLLIN)
+    if caller is not None:
+        poller.register(caller, select.POLLRDHUP)
+    running = True
+    while running or pipes.readers:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return True
+        ready = [fd for fd, _ in poller.poll(1000 * min(left, TICK_SECONDS))]
+        cancellation.check()
+        if not ready or caller in ready:
+            tick()
+        for fd in ready:
+            if fd == pidfd:
+                running = False
+                poller.unregister(fd)
+            elif fd in pipes.readers and not pipes.read(fd):
+                poller.unregister(fd)
+    return False

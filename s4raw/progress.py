@@ -1,0 +1,67 @@
+"""The progress line: on a terminal only, from a transfer's first moments on, gone when it ends."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+QUIET_SECONDS = 0.5  # what is over by then shows nothing
+REDRAW_SECONDS = 0.1
+
+
+class ProgressLine:
+    """Shows ``done of total`` and the rate, in bytes or in keys. Any thread may add to it."""
+
+    def __init__(self, what: str, unit: str, enabled: bool) -> None:
+        self.done = 0
+        self.total = 0
+        self._what = what
+        self._bytes = unit == "bytes"
+        self._unit = unit
+        self._enabled = enabled and sys.stderr.isatty()
+        self._lock = threading.Lock()
+        self._start = time.monotonic()
+        self._drawn = self._start + QUIET_SECONDS - REDRAW_SECONDS
+        self._shown = False
+
+    def add(self, amount: int) -> None:
+        """So much more is done."""
+        with self._lock:
+            self._update(self.done + amount, self.total)
+
+    def update(self, done: int, total: int) -> None:
+        """So much is done, of so much in all (0 when nobody knows)."""
+        with self._lock:
+            self._update(done, total)
+
+    def _update(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        now = time.monotonic()
+        if self._enabled and now - self._drawn >= REDRAW_SECONDS:
+            self._drawn, self._shown = now, True
+            sys.stderr.write(f"\r\x1b[K{self._line(now - self._start)}")
+            sys.stderr.flush()
+
+    def _line(self, seconds: float) -> str:
+        rate = self.done / max(seconds, 1e-9)
+        total = f" of {self._amount(self.total)}" if self.total else ""
+        share = f" {100 * self.done // self.total}%" if self.total else ""
+        left = f", {(self.total - self.done) / rate:.0f} s left" if self.total > self.done and rate else ""
+        return f"{self._what}: {self._amount(self.done)}{total}{share}, {self._amount(rate)}/s{left}"
+
+    def _amount(self, number: float) -> str:
+        if not self._bytes:
+            return f"{number:.0f} {self._unit}"
+        for unit in ("B", "KiB", "MiB", "GiB"):
+            if number < 1024 or unit == "GiB":
+                break
+            number /= 1024
+        return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False

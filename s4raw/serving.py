@@ -1,0 +1,175 @@
+"""Serving: an accept loop, a thread for each connection, a cap, and a drain. It knows nothing of what is served."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from s4raw.log import Log
+from s4raw.net import Channel, Socket
+
+STACK_BYTES = 256 << 10
+LINGER_SECONDS = 1.0  # how long a refused peer may take to read why
+ACCEPT_RETRY_SECONDS = 0.1
+
+
+class Connection:
+    """One connection's place in the service: its channel, and whether a request is being worked on."""
+
+    def __init__(self, acceptor: Acceptor, channel: Channel) -> None:
+        self.channel = channel
+        self._acceptor = acceptor
+        self._busy = False
+
+    def begin(self) -> bool:
+        """A request has arrived: from here on a drain waits for it. False when the acceptor is draining already."""
+        with self._acceptor.lock:
+            self._busy = not self._acceptor.draining
+            return self._busy
+
+    def end(self) -> bool:
+        """The request is answered. False when the acceptor is draining, and the connection should close."""
+        with self._acceptor.lock:
+            self._busy = False
+            return not self._acceptor.draining
+
+    def drain(self) -> None:
+        """Let an idle connection read its end; a busy one ends by itself. The acceptor holds its lock."""
+        if not self._busy:
+            self.channel.stop_reading()
+
+
+class Acceptor:
+    """Runs ``handle(connection)`` in a thread for each connection; ``refuse(channel)`` answers those over the cap.
+
+    ``run`` returns once ``stop`` was called, or ``lifeline`` (a descriptor) reached its end; ``drain`` then ends what
+    still runs. ``stop`` may be called from a signal handler.
+    """
+
+    def __init__(
+        self,
+        listener: Socket,
+        handle: Callable[[Connection], None],
+        refuse: Callable[[Channel], None],
+        log: Log,
+        *,
+        max_connections: int,
+        lifeline: int | None = None,
+    ) -> None:
+        self.lock = threading.Lock()
+        self.draining = False
+        self._listener = listener
+        self._handle = handle
+        self._refuse = refuse
+        self._log = log
+        self._max_connections = max_connections
+        self._lifeline = lifeline
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._threads: dict[threading.Thread, Connection] = {}
+        self._lingering: deque[tuple[float, Channel]] = deque()
+
+    def stop(self) -> None:
+        """Make ``run`` return."""
+        os.eventfd_write(self._wake, 1)
+
+    def run(self) -> None:
+        """Accept connections until told to stop. Threads get small stacks from here on, in the whole process."""
+        threading.stack_size(STACK_BYTES)
+        self._listener.setblocking(False)
+        poller = select.poll()
+        for fd in (self._listener.fileno(), self._wake, self._lifeline):
+            if fd is not None:
+                poller.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll(1000 * LINGER_SECONDS if self._lingering else None)}
+            if ready - {self._listener.fileno()}:
+                return
+            self._end_lingering(time.monotonic() - LINGER_SECONDS)
+            if ready:
+                self._accept()
+
+    def _accept(self) -> None:
+        try:
+            sock, (address, port) = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self._log("error", f"cannot accept: {error.strerror}")
+                time.sleep(ACCEPT_RETRY_SECONDS)  # or the loop would spin until a descriptor is free
+            return
+        try:
+            sock.setblocking(True)
+            channel = Channel(sock, f"{address}:{port}")
+        except OSError:
+            sock.close()
+            return
+        if len(self._threads) >= self._max_connections:
+            self._turn_away(channel)
+        else:
+            self._start(channel)
+
+    def _start(self, channel: Channel) -> None:
+        connection = Connection(self, channel)
+        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+        with self.lock:
+            self._threads[thread] = connection  # before it starts, so that a drain cannot miss it
+        try:
+            thread.start()
+        except RuntimeError:
+            with self.lock:
+                del self._threads[thread]
+            self._turn_away(channel)
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            self._handle(connection)
+        finally:
+            connection.channel.close()
+            with self.lock:
+                self._threads.pop(threading.current_thread(), None)
+
+    def _turn_away(self, channel: Channel) -> None:
+        """Say why, then keep the socket for a moment: closing it with unread bytes would destroy the answer."""
+        with suppress(Exception):
+            self._refuse(channel)
+            channel.stop_writing()
+        self._lingering.append((time.monotonic(), channel))
+        while len(self._lingering) > self._max_connections:
+            self._lingering.popleft()[1].close()
+
+    def _end_lingering(self, before: float) -> None:
+        while self._lingering and self._lingering[0][0] <= before:
+            self._lingering.popleft()[1].close()
+
+    def drain(self, grace_seconds: float) -> bool:
+        """Stop accepting, let running requests finish, hang up on what is left; whether all finished by themselves.
+
+        Returns when every connection's thread has ended. Calling it twice is fine.
+        """
+        self._listener.close()
+        self._end_lingering(time.monotonic())
+        with self.lock:
+            self.draining = True
+            threads = dict(self._threads)
+            for connection in threads.values():
+                connection.drain()
+        deadline = time.monotonic() + grace_seconds
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        late = {thread: connection for thread, connection in threads.items() if thread.is_alive()}
+        for connection in late.values():
+            connection.channel.hang_up()
+        for thread in late:
+            thread.join()
+        return not late
+
+    def close(self) -> None:
+        """Release what the service still holds; after ``drain``."""
+        os.close(self._wake)

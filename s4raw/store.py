@@ -1,0 +1,218 @@
+"""Keys on disk: commit, open, list, delete. The file system is the index; nothing is remembered in memory.
+
+A key is a read-only file under ``ROOT/<bucket>/``, with its size and digest in the extended attribute ``user.s4raw``.
+Publishing is one atomic step: an unnamed file (O_TMPFILE) is filled, marked with its record, and linked into place,
+which refuses to replace. A crash leaves the whole key or nothing. ``docs/format.md`` describes what is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from struct import Struct
+from typing import NamedTuple
+
+from s4raw import layout, tree
+from s4raw.digest import DIGEST_SIZE, digest_file
+from s4raw.disk import DataDirectory, disk_errors
+from s4raw.errors import Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
+from s4raw.keys import Entry, Key, check_key, check_prefix
+
+RECORD_ATTRIBUTE = "user.s4raw"
+RECORD_VERSION, XXH3_128 = 1, 1
+_RECORD = Struct(f"<BBQ{DIGEST_SIZE}s")
+_RACES = 1000  # how often a step that lost a race against a delete in the same directory is tried again
+
+
+class Record(NamedTuple):
+    """What is stored with a key: its size in bytes and its digest."""
+
+    size: int
+    digest: bytes
+
+    def encode(self) -> bytes:
+        """The record as it stands in the extended attribute."""
+        return _RECORD.pack(RECORD_VERSION, XXH3_128, self.size, self.digest)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Record:
+        """Raises Corrupt for a record of another version, and for what is no record at all."""
+        if len(raw) >= 1 and raw[0] != RECORD_VERSION:
+            raise Corrupt(f"the key's record has version {raw[0]}, this server knows version {RECORD_VERSION}")
+        if len(raw) != _RECORD.size or raw[1] != XXH3_128:
+            raise Corrupt(f"the key's record is damaged: {raw.hex()}")
+        _, _, size, found = _RECORD.unpack(raw)
+        return cls(size, found)
+
+
+class Stored(NamedTuple):
+    """An open key. Whoever asked for it closes ``fd``."""
+
+    fd: int
+    record: Record
+    mtime_ns: int
+
+
+class Store:
+    """The keys of one server, in its data directory."""
+
+    def __init__(self, data: DataDirectory) -> None:
+        self.data = data
+
+    @contextmanager
+    def draft(self) -> Iterator[int]:
+        """An unnamed, empty file on the store's disk: a descriptor to write a key to. It is gone unless published."""
+        with disk_errors():
+            fd = os.open(self.data.path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def publish(self, fd: int, key: Key, record: Record) -> None:
+        """Make the file behind ``fd`` the key, in one step. Raises KeyExists, BadKey, DiskFull, StoreError.
+
+        ``fd`` may be a draft, or any file of the same file system that nobody writes to any more.
+        """
+        check_key(key)
+        names = [key.bucket, *layout.to_names(key.name)]
+        with disk_errors(key):
+            os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())
+            os.fchmod(fd, 0o444)
+            for _ in range(_RACES):
+                try:
+                    with tree.descend(self.data.root, names[:-1], self._make_directory) as parent:
+                        return _link(fd, names[-1], parent)
+                except FileExistsError:
+                    raise KeyExists("key already exists", key=str(key)) from None
+                except FileNotFoundError:
+                    continue  # a delete pruned the directory in between
+        raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
+
+    def publish_file(self, fd: int, key: Key, buffer: memoryview | None = None) -> Record:
+        """Digest the file behind ``fd`` and publish it as the key."""
+        with disk_errors(key):
+            record = Record(*digest_file(fd, buffer))
+        self.publish(fd, key, record)
+        return record
+
+    def _make_directory(self, name: str, parent: int) -> None:
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            with self.data.removals(alone=True):
+                tree.make_way(name, parent, self.data.tmp)
+
+    def open(self, key: Key) -> Stored:
+        """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
+        fd = self._open_file(key)
+        try:
+            with disk_errors(key):
+                status = os.fstat(fd)
+                record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
+            if record.size != status.st_size:
+                raise Corrupt(f"the file has {status.st_size} bytes, its record says {record.size}")
+            return Stored(fd, record, status.st_mtime_ns)
+        except BaseException as error:
+            os.close(fd)
+            if isinstance(error, S4Error):
+                error.at(key=str(key))
+            raise
+
+    def _open_file(self, key: Key) -> int:
+        check_key(key)
+        names = [key.bucket, *layout.to_names(key.name)]
+        try:
+            with disk_errors(key), tree.descend(self.data.root, names[:-1]) as parent:
+                fd = tree.open_file(names[-1], parent)
+                if fd is None:
+                    with tree.descend(parent, names[-1:]) as directory:
+                        fd = tree.open_file(layout.SELF, directory)
+        except FileNotFoundError:
+            fd = None
+        if fd is None:
+            raise NoSuchKey("no such key", key=str(key))
+        return fd
+
+    def exists(self, key: Key) -> bool:
+        """Whether a key is stored."""
+        try:
+            os.close(self._open_file(key))
+        except NoSuchKey:
+            return False
+        return True
+
+    def path(self, key: Key) -> str:
+        """The absolute path of a stored key, for commands. Raises NoSuchKey."""
+        fd = self._open_file(key)
+        try:
+            return os.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+
+    def buckets(self) -> Generator[Entry, None, None]:
+        """The buckets that hold a key, in order; the time is the directory's."""
+        with disk_errors():
+            names = [name for name in os.listdir(self.data.root) if not name.startswith("_")]
+            for name in sorted(names):
+                if any(True for _ in self.list(Key(name, ""), recursive=True)):
+                    yield Entry(name, 0, os.stat(name, dir_fd=self.data.root).st_mtime_ns)
+
+    def list(self, prefix: Key, recursive: bool) -> Generator[Entry, None, None]:
+        """The keys that begin with ``prefix.name``, in order of their UTF-8 bytes.
+
+        Not recursive: only those without a further ``/``, and common prefixes (with their ``/``) for the others.
+        """
+        check_prefix(prefix)
+        directory, slash, rest = prefix.name.rpartition("/")
+        names = [prefix.bucket, *(layout.to_names(directory) if slash else [])]
+        with disk_errors(prefix):
+            try:
+                innermost = tree.descend(self.data.root, names)
+            except FileNotFoundError:
+                return
+            yield from tree.walk(innermost.fd, directory + slash, rest, recursive)
+
+    def remove(self, key: Key) -> None:
+        """Delete a key and the directories it leaves empty. Raises NoSuchKey, StoreError."""
+        check_key(key)
+        names = [key.bucket, *layout.to_names(key.name)]
+        with disk_errors(key), self.data.removals(alone=False):
+            try:
+                with tree.descend(self.data.root, names[:-1]) as parent:
+                    try:
+                        os.unlink(names[-1], dir_fd=parent)
+                    except IsADirectoryError:
+                        names.append(layout.SELF)
+                        os.unlink("/".join(names[-2:]), dir_fd=parent)
+            except FileNotFoundError:
+                raise NoSuchKey("no such key", key=str(key)) from None
+            tree.prune(self.data.root, names[:-1])
+
+    def remove_prefix(self, prefix: Key, each: Callable[[], None] = lambda: None) -> int:
+        """Delete every key that begins with ``prefix.name``; returns how many. Calls ``each`` after every one."""
+        count = 0
+        for entry in self.list(prefix, recursive=True):
+            try:
+                self.remove(Key(prefix.bucket, entry.name))
+            except NoSuchKey:
+                continue  # somebody else was faster
+            count += 1
+            each()
+        return count
+
+
+def _link(fd: int, name: str, parent: int) -> None:
+    """Give the file behind ``fd`` its name in ``parent``. Raises FileExistsError when a key has it already."""
+    source = f"/proc/self/fd/{fd}"
+    try:
+        os.link(source, name, src_dir_fd=fd, dst_dir_fd=parent)
+    except FileExistsError:
+        directory = tree.open_directory(name, parent)
+        if directory is None:
+            raise
+        try:
+            os.link(source, layout.SELF, src_dir_fd=fd, dst_dir_fd=directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,202 @@
+"""Walking the directories of keys: down to one, with directories made on the way, and through all of them in key order.
+
+Every step opens one name relative to an open directory and never follows a symlink, so no path leads outside. A
+directory may vanish at any moment, because a delete prunes the empty ones: then FileNotFoundError, and the caller
+starts again. A symlink is treated as nothing at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+
+from s4raw import layout
+from s4raw.keys import Entry
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_RENAME_EXCHANGE = 2
+
+
+class Directory:
+    """An open directory, a context manager that gives its descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def enter(self, name: str) -> None:
+        """Become the directory ``name`` in this one. Raises FileNotFoundError when there is none."""
+        inner = open_directory(name, self.fd)
+        if inner is None:
+            raise FileNotFoundError(errno.ENOENT, "no such directory", name)
+        os.close(self.fd)
+        self.fd = inner
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
+
+    def __enter__(self) -> int:
+        return self.fd
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_directory(name: str, parent: int) -> int | None:
+    """Open a directory in ``parent``; None when there is none of that name: nothing, a file, a symlink."""
+    try:
+        return os.open(name, DIRECTORY, dir_fd=parent)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+
+
+def descend(root: int, names: list[str], make: Callable[[str, int], None] | None = None) -> Directory:
+    """The innermost of nested directories below ``root``.
+
+    A missing one is made with ``make(name, parent)``. Raises FileNotFoundError when one is missing or vanishes.
+    """
+    current = Directory(os.dup(root))
+    try:
+        for name in names:
+            try:
+                current.enter(name)
+            except FileNotFoundError:
+                if make is None:
+                    raise
+                make(name, current.fd)
+                current.enter(name)
+    except BaseException:
+        current.close()
+        raise
+    return current
+
+
+def open_file(name: str, parent: int) -> int | None:
+    """Open a regular file in ``parent`` for reading; None when there is none of that name. Never blocks."""
+    try:
+        fd = os.open(name, FILE, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (*_NOT_THERE, errno.ENXIO):
+            return None
+        raise
+    if not _is_regular(fd):
+        os.close(fd)
+        return None
+    return fd
+
+
+def prune(root: int, names: list[str]) -> None:
+    """Remove nested directories that are empty, from the innermost outwards; one that was just filled stays."""
+    for depth in range(len(names), 0, -1):
+        try:
+            with descend(root, names[: depth - 1]) as parent:
+                os.rmdir(names[depth - 1], dir_fd=parent)
+        except OSError:
+            return
+
+
+def walk(fd: int, base: str, prefix: str, recursive: bool) -> Iterator[Entry]:
+    """The keys below an open directory, in order of their UTF-8 bytes. Closes ``fd``.
+
+    ``base`` is what the directory contributes to the keys in it; only those that go on with ``prefix`` are given.
+    Memory is bounded by the largest directory.
+    """
+    try:
+        children = sorted(_children(fd, prefix))
+        parts = (_entries(fd, base, prefix, recursive, child) for child in children)
+        if any(name.startswith("%+") for _, _, name in children):
+            yield from heapq.merge(*parts, key=attrgetter("name"))  # a piece's keys may lie on both sides of a sibling
+        else:
+            for part in parts:
+                yield from part
+    finally:
+        os.close(fd)
+
+
+_Child = tuple[str, bool, str]  # what it sorts by, its share of the key; whether it is a directory; its name on disk
+
+
+def _children(fd: int, prefix: str) -> Iterator[_Child]:
+    with os.scandir(fd) as found:
+        for entry in found:
+            name = entry.name
+            if not name.isascii() and not _is_utf8(name):
+                continue  # not ours
+            if entry.is_dir(follow_symlinks=False):
+                share = layout.directory_prefix(name)
+                if share.startswith(prefix) or prefix.startswith(share):
+                    yield share, True, name
+                if not name.startswith("%+") and share[:-1].startswith(prefix):
+                    yield share[:-1], False, f"{name}/{layout.SELF}"
+            elif entry.is_file(follow_symlinks=False) and name != layout.SELF:
+                share = layout.decode(name)
+                if share.startswith(prefix):
+                    yield share, False, name
+
+
+def _entries(fd: int, base: str, prefix: str, recursive: bool, child: _Child) -> Iterator[Entry]:
+    share, is_directory, name = child
+    if not is_directory:
+        try:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return  # deleted in between, or a directory without a key of its name
+        yield Entry(base + share, status.st_size, status.st_mtime_ns)
+    elif (inner := open_directory(name, fd)) is not None:
+        below = walk(inner, base + share, prefix[len(share) :], recursive)
+        if recursive or name.startswith("%+"):
+            yield from below
+        elif any(True for _ in below):  # a directory without a key is no common prefix: a put may be about to fill it
+            yield Entry(base + share, 0, 0, True)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_regular(fd: int) -> bool:
+    return stat.S_ISREG(os.fstat(fd).st_mode)
+
+
+def make_way(name: str, parent: int, spare: int) -> None:
+    """Turn the file ``name`` into a directory that holds it as SELF, in one atomic step; a reader always finds it.
+
+    ``spare`` is a directory of the same file system to prepare it in. The caller holds the lock against deletes. Does
+    nothing when a directory is there already or the file has gone; raises NotADirectoryError for anything else.
+    """
+    try:
+        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        return
+    if not stat.S_ISREG(mode):
+        raise NotADirectoryError(errno.ENOTDIR, "neither a file nor a directory", name)
+    prepared = f"way-{os.getpid()}-{threading.get_ident()}"
+    os.mkdir(prepared, 0o755, dir_fd=spare)
+    os.link(name, f"{prepared}/{layout.SELF}", src_dir_fd=parent, dst_dir_fd=spare, follow_symlinks=False)
+    _exchange(parent, name, spare, prepared)
+    os.unlink(prepared, dir_fd=spare)
+
+
+def _exchange(first_parent: int, first: str, second_parent: int, second: str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE, which Python's os does not offer."""
+    import ctypes  # rarely needed, and slow to import
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(first_parent, os.fsencode(first), second_parent, os.fsencode(second), _RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), first)

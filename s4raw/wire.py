@@ -1,0 +1,308 @@
+"""The wire protocol: frames to bytes and bytes to frames. No sockets, files or clocks. See ``docs/format.md``.
+
+A frame is a fixed head of 24 bytes, a header of typed fields, and a body:
+
+    magic "s4rw" | version u8 | opcode u8 | flags u16 | request u32 | header length u32 | body length u64
+
+All integers are little-endian. Requests on one connection are answered in the order they were sent. A body whose length
+is known lies in its frame; one whose length is not (flag STREAM) follows in DATA frames and ends with an END frame that
+carries the digest of all of it. Every length is checked against its limit before anything is allocated for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from s4raw.errors import ProtocolError, S4Error, VersionMismatch, from_code
+from s4raw.keys import Entry
+
+MAGIC = b"s4rw"
+VERSION = 1
+
+# Opcodes: connection, requests, answers.
+HELLO, PROOF = 1, 2
+PING, PUT, GET, STAT, LIST, REMOVE, REMOVE_PREFIX = 16, 17, 18, 19, 20, 21, 22
+EVAL, MAP, MAP_TO_N, MAP_FROM_N = 32, 33, 34, 35
+OK, DATA, END, ERROR, PROGRESS = 64, 65, 66, 67, 68
+
+# Flags.
+STREAM = 1  # the body follows in DATA frames and ends with END
+STDERR = 2  # these DATA bytes are the command's stderr, not its stdout
+
+MAX_HEADER = 256 << 10
+MAX_HELLO_HEADER = 4 << 10
+MAX_BODY = (1 << 63) - 1
+MAX_DATA = 64 << 20
+WHOLE_BODY = 256 << 10  # a put of at most this many bytes goes in one frame, its digest in the header
+
+_NAMES = {
+    HELLO: "HELLO", PROOF: "PROOF", PING: "PING", PUT: "PUT", GET: "GET", STAT: "STAT", LIST: "LIST",
+    REMOVE: "REMOVE", REMOVE_PREFIX: "REMOVE_PREFIX", EVAL: "EVAL", MAP: "MAP", MAP_TO_N: "MAP_TO_N",
+    MAP_FROM_N: "MAP_FROM_N", OK: "OK", DATA: "DATA", END: "END", ERROR: "ERROR", PROGRESS: "PROGRESS",
+}  # fmt: skip
+_BODY_LIMITS = {PUT: WHOLE_BODY, OK: MAX_BODY, DATA: MAX_DATA}
+
+# Fields: name -> (tag, kind). A tag is never given a second meaning; a peer refuses a tag it does not know.
+_TEXT, _BLOB, _UINT = "text", "bytes", "unsigned integer"
+_FIELDS = {
+    "bucket": (1, _TEXT), "key": (2, _TEXT), "size": (3, _UINT), "mtime": (4, _UINT), "digest": (5, _BLOB),
+    "command": (6, _TEXT), "out_bucket": (7, _TEXT), "out_key": (8, _TEXT), "glob": (9, _TEXT),
+    "recursive": (10, _UINT), "timeout": (11, _UINT), "status": (12, _UINT), "done": (13, _UINT), "total": (14, _UINT),
+    "count": (15, _UINT),
+    "code": (32, _UINT), "message": (33, _TEXT), "server": (34, _TEXT), "detail": (35, _BLOB),
+    "ring": (48, _BLOB), "servers": (49, _TEXT), "nonce": (50, _BLOB), "proof": (51, _BLOB), "features": (52, _UINT),
+}  # fmt: skip
+_BY_TAG = {tag: (name, kind) for name, (tag, kind) in _FIELDS.items()}
+
+_HEAD = Struct("<4sBBHIIQ")
+_FIELD = Struct("<BI")
+_UINT64 = Struct("<Q")
+_ENTRY = Struct("<HBQQ")
+HEAD_SIZE = _HEAD.size
+
+Value = str | bytes | int
+
+
+def name_of(opcode: int) -> str:
+    """An opcode's name, for messages."""
+    return _NAMES.get(opcode, f"opcode {opcode}")
+
+
+class Frame(NamedTuple):
+    """A frame's head and header. Its body, ``body_length`` bytes, follows on the wire."""
+
+    opcode: int
+    flags: int
+    request: int
+    fields: dict[str, Value]
+    body_length: int
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text field. Raises ProtocolError if it is missing and there is no default."""
+        value = self.fields.get(name, default)
+        if not isinstance(value, str):
+            raise ProtocolError(f"a {name_of(self.opcode)} frame needs the field {name!r}")
+        return value
+
+    def blob(self, name: str, default: bytes | None = None) -> bytes:
+        """A bytes field. Raises ProtocolError if it is missing and there is no default."""
+        value = self.fields.get(name, default)
+        if not isinstance(value, bytes):
+            raise ProtocolError(f"a {name_of(self.opcode)} frame needs the field {name!r}")
+        return value
+
+    def uint(self, name: str, default: int | None = None) -> int:
+        """An integer field. Raises ProtocolError if it is missing and there is no default."""
+        value = self.fields.get(name, default)
+        if not isinstance(value, int):
+            raise ProtocolError(f"a {name_of(self.opcode)} frame needs the field {name!r}")
+        return value
+
+
+def encode(opcode: int, request: int = 0, flags: int = 0, body_length: int = 0, /, **fields: Value) -> bytes:
+    """A frame's head and header as bytes; its body is sent after them. Raises ValueError for an oversized header."""
+    parts = [b""]
+    for name, value in fields.items():
+        tag, _ = _FIELDS[name]
+        if isinstance(value, str):
+            value = value.encode()
+        elif isinstance(value, int):
+            value = _UINT64.pack(value)
+        parts.append(_FIELD.pack(tag, len(value)))
+        parts.append(value)
+    header_length = sum(map(len, parts))
+    if header_length > MAX_HEADER:
+        raise ValueError(f"a header of {header_length} bytes is over the limit of {MAX_HEADER}")
+    parts[0] = _HEAD.pack(MAGIC, VERSION, opcode, flags, request, header_length, body_length)
+    return b"".join(parts)
+
+
+def decode_fields(header: memoryview) -> dict[str, Value]:
+    """A header's fields. Raises ProtocolError for anything malformed, doubled or unknown."""
+    fields: dict[str, Value] = {}
+    offset, end = 0, len(header)
+    while offset < end:
+        if end - offset < _FIELD.size:
+            raise ProtocolError("the header ends inside a field")
+        tag, length = _FIELD.unpack_from(header, offset)
+        offset += _FIELD.size
+        if length > end - offset:
+            raise ProtocolError(f"field {tag} claims {length} bytes, the header has {end - offset} left")
+        if tag not in _BY_TAG:
+            raise ProtocolError(f"unknown field {tag}")
+        name, kind = _BY_TAG[tag]
+        if name in fields:
+            raise ProtocolError(f"the field {name!r} comes twice")
+        fields[name] = _decode_value(name, kind, bytes(header[offset : offset + length]))
+        offset += length
+    return fields
+
+
+def _decode_value(name: str, kind: str, raw: bytes) -> Value:
+    if kind is _BLOB:
+        return raw
+    if kind is _UINT:
+        if len(raw) != _UINT64.size:
+            raise ProtocolError(f"the field {name!r} is an integer of 8 bytes, got {len(raw)}")
+        number: int = _UINT64.unpack(raw)[0]
+        return number
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(f"the field {name!r} is not UTF-8") from None
+
+
+class Decoder:
+    """Bytes in, frames out.
+
+    Receive into ``space()``, say how much came with ``received()``, then ask ``next_frame()``: a Frame, or None for
+    "more data, please". Before the next frame its body must be consumed: ``take()`` hands out the body bytes that are
+    already here, ``passed()`` counts those that were received straight into their destination.
+    """
+
+    def __init__(self, capacity: int = 16 << 10, max_header: int = MAX_HEADER) -> None:
+        self.max_header = max_header
+        self.body_left = 0
+        self._capacity = capacity
+        self._view = memoryview(bytearray(capacity))
+        self._start = self._end = 0
+        self._needed = HEAD_SIZE
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not consumed yet."""
+        return self._end - self._start
+
+    def space(self) -> memoryview:
+        """Free room to receive into; it stays valid until the next call."""
+        if self._start == self._end:
+            self._start = self._end = 0
+            if len(self._view) > self._capacity and self._needed <= self._capacity:
+                self._view = memoryview(bytearray(self._capacity))
+        if self._start and len(self._view) - self._start < max(self._needed, self._capacity // 4):
+            self._move(self._view if self._needed <= len(self._view) else memoryview(bytearray(self._needed)))
+        elif self._needed > len(self._view):
+            self._move(memoryview(bytearray(self._needed)))
+        return self._view[self._end :]
+
+    def _move(self, target: memoryview) -> None:
+        count = self.buffered
+        target[:count] = bytes(self._view[self._start : self._end])
+        self._view, self._start, self._end = target, 0, count
+
+    def received(self, count: int) -> None:
+        """``count`` bytes were written into ``space()``."""
+        self._end += count
+
+    def feed(self, data: bytes) -> None:
+        """Copy ``data`` in: ``space()`` and ``received()`` for callers that hold bytes."""
+        view = memoryview(data)
+        while view:
+            room = self.space()
+            if not room:
+                self._move(memoryview(bytearray(2 * len(self._view))))
+                continue
+            count = min(len(room), len(view))
+            room[:count] = view[:count]
+            self.received(count)
+            view = view[count:]
+
+    def next_frame(self) -> Frame | None:
+        """The next frame, or None when more bytes are needed.
+
+        Raises ProtocolError for wrong magic, an unknown opcode or a length over its limit, VersionMismatch for another
+        version of the protocol; after either the connection cannot be used any more.
+        """
+        if self.body_left:
+            raise ValueError(f"{self.body_left} bytes of the last frame's body were not consumed")
+        if self.buffered < HEAD_SIZE:
+            self._needed = HEAD_SIZE
+            return None
+        magic, version, opcode, flags, request, header_length, body_length = _HEAD.unpack_from(self._view, self._start)
+        self._check_head(magic, version, opcode, header_length, body_length)
+        if self.buffered < HEAD_SIZE + header_length:
+            self._needed = HEAD_SIZE + header_length
+            return None
+        begin = self._start + HEAD_SIZE
+        fields = decode_fields(self._view[begin : begin + header_length])
+        self._start = begin + header_length
+        self._needed = HEAD_SIZE
+        self.body_left = body_length
+        return Frame(opcode, flags, request, fields, body_length)
+
+    def _check_head(self, magic: bytes, version: int, opcode: int, header_length: int, body_length: int) -> None:
+        if magic != MAGIC:
+            raise ProtocolError(f"not the s4raw protocol: a frame begins with {MAGIC!r}, got {magic!r}")
+        if version != VERSION:
+            raise VersionMismatch(f"this end speaks version {VERSION} of the protocol, the peer version {version}")
+        if opcode not in _NAMES:
+            raise ProtocolError(f"unknown opcode {opcode}")
+        if header_length > self.max_header:
+            raise ProtocolError(f"a header of {header_length} bytes is over the limit of {self.max_header}")
+        if body_length > _BODY_LIMITS.get(opcode, 0):
+            limit = _BODY_LIMITS.get(opcode, 0)
+            raise ProtocolError(f"a {_NAMES[opcode]} body of {body_length} bytes is over the limit of {limit}")
+
+    def take(self, most: int) -> memoryview:
+        """Up to ``most`` body bytes that are already here; valid until the next ``space()``."""
+        count = min(most, self.body_left, self.buffered)
+        chunk = self._view[self._start : self._start + count]
+        self._start += count
+        self.body_left -= count
+        return chunk
+
+    def passed(self, count: int) -> None:
+        """``count`` body bytes were received without passing through this decoder."""
+        self.body_left -= count
+
+
+def encode_error(request: int, error: S4Error) -> bytes:
+    """An ERROR frame that ``decode_error`` turns into the same error at the other end."""
+    return encode(
+        ERROR,
+        request,
+        code=error.code,
+        message=error.message[:8192],
+        server=error.server,
+        key=error.key,
+        detail=error.detail[-(64 << 10) :],
+        status=error.status,
+    )
+
+
+def decode_error(frame: Frame) -> S4Error:
+    """The error that an ERROR frame carries."""
+    return from_code(
+        frame.uint("code"),
+        frame.text("message"),
+        server=frame.text("server", ""),
+        key=frame.text("key", ""),
+        detail=frame.blob("detail", b""),
+        status=frame.uint("status", 0),
+    )
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """A listing's entry as bytes."""
+    name = entry.name.encode()
+    return _ENTRY.pack(len(name), entry.is_prefix, entry.size, entry.mtime_ns) + name
+
+
+def decode_entries(data: memoryview) -> Iterator[Entry]:
+    """The entries in a DATA frame of a listing. Raises ProtocolError if it does not end with a whole one."""
+    offset, end = 0, len(data)
+    while offset < end:
+        if end - offset < _ENTRY.size:
+            raise ProtocolError("a listing ends inside an entry")
+        length, is_prefix, size, mtime_ns = _ENTRY.unpack_from(data, offset)
+        offset += _ENTRY.size
+        if length > end - offset:
+            raise ProtocolError("a listing ends inside a name")
+        try:
+            name = str(data[offset : offset + length], "utf-8")
+        except UnicodeDecodeError:
+            raise ProtocolError("a listing holds a name that is not UTF-8") from None
+        yield Entry(name, size, mtime_ns, bool(is_prefix))
+        offset += length

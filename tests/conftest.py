@@ -1,0 +1,184 @@
+"""Rings of real server processes, the real command line, and a leak check around every test."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from s4raw.client import Ring
+from s4raw.local import LocalRing
+
+CLI = [sys.executable, "-m", "s4raw"]
+SETTLE_SECONDS = 20.0
+
+
+def wait_for(condition: Callable[[], object], what: str = "", seconds: float = SETTLE_SECONDS) -> None:
+    """Wait until ``condition()`` is true; fail when it is not after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so after {seconds} s: {what or condition}")
+        time.sleep(0.01)
+
+
+def descriptors(pid: int) -> dict[str, str]:
+    """The open descriptors of a process and what they are."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[name] = os.readlink(f"/proc/{pid}/fd/{name}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def thread_count(pid: int) -> int:
+    """The threads of a process."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def children(pid: int) -> list[int]:
+    """The child processes of a process."""
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            found += [int(child) for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def rss(pid: int) -> int:
+    """The resident memory of a process in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+class TestRing(LocalRing):
+    """A ring that can tell whether it is at rest, with nothing left over from what went before."""
+
+    __test__ = False
+
+    def start(self) -> None:
+        super().start()
+        wait_for(lambda: all(thread_count(process.pid) == 1 for process in self.processes), "health checks to end")
+        self.at_rest = {process.pid: len(descriptors(process.pid)) for process in self.processes}
+
+    def tmp_names(self) -> list[str]:
+        """What lies in the servers' temporary directories."""
+        return [str(path) for index in range(self.count) for path in Path(self.data, str(index), "_tmp").iterdir()]
+
+    def leaks(self) -> list[str]:
+        """What the servers that still run hold beyond what they held when they started."""
+        found = []
+        for process in self.processes:
+            pid = process.pid
+            if process.poll() is not None or pid not in self.at_rest:
+                continue
+            if thread_count(pid) > 1:
+                found.append(f"server {pid} has {thread_count(pid)} threads")
+            if len(descriptors(pid)) > self.at_rest[pid]:
+                found.append(f"server {pid} has descriptors {descriptors(pid)}")
+            if children(pid):
+                found.append(f"server {pid} has children {children(pid)}")
+        return found + [f"temporary {name}" for name in self.tmp_names()]
+
+    def check_leaks(self) -> None:
+        """Fail unless the servers come to rest."""
+        try:
+            wait_for(lambda: not self.leaks())
+        except AssertionError:
+            raise AssertionError(f"leaked: {self.leaks()}") from None
+
+    def log(self, index: int) -> str:
+        """What a server has logged."""
+        return Path(self._log(index)).read_text()
+
+
+@pytest.fixture
+def new_ring(tmp_path: Path) -> Iterator[Callable[..., TestRing]]:
+    """Starts rings of the test's own: ``new_ring(count=3, options=["--max-cpu-jobs", "1"])``."""
+    rings: list[TestRing] = []
+
+    def start(count: int = 3, options: tuple[str, ...] | list[str] = (), name: str = "ring") -> TestRing:
+        ring = TestRing(count, str(tmp_path / f"{name}{len(rings)}"), options)
+        rings.append(ring)
+        ring.start()
+        return ring
+
+    try:
+        yield start
+        for ring in rings:
+            if ring.processes:
+                ring.check_leaks()
+    finally:
+        for ring in rings:
+            ring.stop()
+
+
+@pytest.fixture(scope="session")
+def _session_ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestRing]:
+    with TestRing(3, str(tmp_path_factory.mktemp("ring"))) as ring:
+        yield ring
+
+
+@pytest.fixture
+def ring(_session_ring: TestRing) -> Iterator[TestRing]:
+    """Three servers, shared by the tests of this process; empty at the start of each."""
+    with _session_ring.client() as client:
+        for bucket in list(client.list("s4://")):
+            client.remove_all(f"s4://{bucket.name}")
+    yield _session_ring
+    _session_ring.check_leaks()
+
+
+@pytest.fixture
+def client(ring: TestRing) -> Iterator[Ring]:
+    """A client of the shared ring."""
+    with ring.client() as found:
+        yield found
+
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def s4raw(ring: TestRing, tmp_path: Path) -> Run:
+    """Runs the command line against the shared ring, in the test's own directory; fails unless it exits as expected."""
+    return cli_runner(ring, tmp_path)
+
+
+def cli_runner(ring: TestRing, cwd: Path) -> Run:
+    """A function that runs ``s4raw ARGUMENTS`` against a ring: ``run("ls", "-r", "s4://b", code=1)``."""
+
+    def run(
+        *arguments: str, input: bytes = b"", code: int = 0, env: dict[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[bytes]":
+        environment = {**os.environ, "S4_CONF_PATH": ring.conf, **(env or {})}
+        done = subprocess.run(
+            [*CLI, *arguments], input=input, capture_output=True, cwd=cwd, env=environment, timeout=100, check=False
+        )
+        assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        if code and done.returncode != 130 and not (arguments[0] == "ls" and code == 1):
+            assert done.stderr, "a failure without a word"
+        return done
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaves a thread, a descriptor or a child process behind in its own process."""
+    if "_session_ring" in request.fixturenames:
+        request.getfixturevalue("_session_ring")  # what the session keeps is no leak
+    before = (threading.active_count(), len(descriptors(os.getpid())), set(children(os.getpid())))
+    yield
+    now = (threading.active_count(), len(descriptors(os.getpid())), set(children(os.getpid())))
+    assert now[0] <= before[0], f"threads leaked: {threading.enumerate()}"
+    assert now[1] <= before[1], f"descriptors leaked: {descriptors(os.getpid())}"
+    assert now[2] <= before[2], f"processes leaked: {now[2] - before[2]}"

@@ -1,0 +1,215 @@
+"""The package's shape: which module may import which, who may touch what lies outside, and how long things may be.
+
+Reads the source and imports nothing. An import counts wherever it stands: in a function, or under `if TYPE_CHECKING`.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "s4raw"
+
+# module -> the package's modules it may import. `__init__` is the package itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    # what everything stands on
+    "errors": set(),
+    "log": set(),
+    "keys": {"errors"},
+    "digest": {"errors"},
+    "ring": {"errors", "keys", "digest"},
+    # the protocol and its connections
+    "wire": {"errors", "keys"},
+    "net": {"errors", "wire"},
+    "handshake": {"errors", "wire", "net", "ring"},
+    "serving": {"log", "net"},
+    # the disk
+    "layout": set(),
+    "tree": {"keys", "layout"},
+    "disk": {"errors", "keys"},
+    "store": {"errors", "keys", "digest", "layout", "tree", "disk"},
+    # the client
+    "connection": {"errors", "wire", "net", "handshake", "ring"},
+    "bodies": {"errors", "keys", "digest", "wire", "net", "connection"},
+    "files": {"errors"},
+    "fanout": {"errors", "wire", "ring", "connection"},
+    "client": {"errors", "keys", "digest", "ring", "wire", "handshake", "connection", "bodies", "files", "fanout"},
+    "bulk": {"errors", "keys", "wire", "connection", "bodies", "files", "client"},
+    # the server
+    "procs": {"errors"},
+    "compute": {"errors", "log", "keys", "ring", "disk", "store", "procs", "client", "bulk"},
+    "calls": {"errors", "keys", "procs", "compute"},
+    "server": {
+        *("errors", "keys", "digest", "wire", "net", "handshake", "serving"),
+        *("disk", "store", "bodies", "procs", "compute", "calls"),
+    },
+    "daemon": {
+        *("errors", "log", "ring", "wire", "net", "handshake", "serving"),
+        *("disk", "store", "procs", "client", "compute", "server"),
+    },
+    "local": {"errors", "net", "ring", "client"},
+    # the command line
+    "usage": set(),
+    "progress": set(),
+    "copying": {"errors", "keys", "files", "client", "bulk"},
+    "verbs": {"errors", "keys", "ring", "bodies", "client", "bulk", "copying", "progress", "daemon", "local"},
+    "cli": {"__init__", "errors", "usage", "verbs"},
+    "__init__": {"errors", "client", "local"},
+    "__main__": {"cli"},
+}
+
+# What lies outside the package and has an owner -> the modules that may import it. All else may come
+# from the standard library, and only from there.
+OWNERS: dict[str, set[str]] = {
+    "xxhash": {"digest"},
+    "docopt": {"cli"},
+    "socket": {"net"},
+    "_socket": {"net"},
+    "select": {"net", "serving", "procs", "bodies", "server"},
+    "selectors": set(),
+    "socketserver": set(),
+    "asyncio": set(),
+    "importlib": {"__init__"},  # an import that this test cannot see
+}
+
+MAY_PRINT = {"cli", "progress"}
+MODULE_LINES = 400
+FUNCTION_LINES = 50
+
+FILES = {
+    ".".join(path.relative_to(ROOT / PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+}
+each_module = pytest.mark.parametrize("module", FILES)
+
+
+@cache
+def source(module: str) -> str:
+    return FILES[module].read_text()
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(source(module), FILES[module])
+
+
+def imports(module: str) -> Iterator[tuple[int, str]]:
+    """Yields each import's line and absolute dotted name; `from a import b` is `a.b`, whatever `b` is."""
+    package = FILES[module].parent.relative_to(ROOT).parts
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = [*above, node.module] if node.module else above
+            yield from ((node.lineno, ".".join([*base, alias.name])) for alias in node.names)
+
+
+def module_of(name: str) -> str:
+    """The package's module that a dotted name lies in: s4raw.wire.Frame lies in wire, s4raw.__version__ in __init__."""
+    inside = name.split(".")[1:]
+    prefixes = (".".join(inside[:end]) for end in range(len(inside), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in FILES), "__init__")
+
+
+def inner_imports(module: str) -> Iterator[tuple[int, str]]:
+    return ((line, module_of(name)) for line, name in imports(module) if name.split(".")[0] == PACKAGE)
+
+
+def outer_imports(module: str) -> Iterator[tuple[int, str]]:
+    return ((line, top) for line, name in imports(module) if (top := name.split(".")[0]) != PACKAGE)
+
+
+def report(module: str, offences: Iterator[tuple[int, str]]) -> None:
+    """Fails with one `file:line: what` for each offence."""
+    path = FILES[module].relative_to(ROOT)
+    if lines := [f"{path}:{line}: {what}" for line, what in sorted(offences)]:
+        pytest.fail("\n".join(lines), pytrace=False)
+
+
+def test_the_table_is_acyclic() -> None:
+    TopologicalSorter(MAY_IMPORT).prepare()
+
+
+def test_the_table_names_the_modules_that_exist() -> None:
+    named = set(MAY_IMPORT).union(*MAY_IMPORT.values(), *OWNERS.values(), MAY_PRINT)
+    missing, stale = sorted(set(FILES) - set(MAY_IMPORT)), sorted(named - set(FILES))
+    assert not missing, f"add to MAY_IMPORT in {__file__}, with what each may import: {', '.join(missing)}"
+    assert not stale, f"no such module any more, take it out of {__file__}: {', '.join(stale)}"
+
+
+def test_nothing_but_main_imports_cli() -> None:
+    assert {module for module, allowed in MAY_IMPORT.items() if "cli" in allowed} == {"__main__"}
+
+
+@each_module
+def test_imports_only_what_its_layer_may(module: str) -> None:
+    allowed = MAY_IMPORT.get(module, set())
+    report(
+        module,
+        (
+            (line, f"{module} may not import {other}; it may import {sorted(allowed) or 'nothing'}")
+            for line, other in inner_imports(module)
+            if other not in allowed
+        ),
+    )
+
+
+@each_module
+def test_imports_from_outside_only_what_it_owns(module: str) -> None:
+    report(
+        module,
+        (
+            (line, f"{module} may not import {other}; its owners are {sorted(OWNERS.get(other, ())) or 'none'}")
+            for line, other in outer_imports(module)
+            if (module not in OWNERS[other] if other in OWNERS else other not in sys.stdlib_module_names)
+        ),
+    )
+
+
+@each_module
+def test_is_short(module: str) -> None:
+    lines = len(source(module).splitlines())
+    assert lines < MODULE_LINES, f"{FILES[module]} is {lines} lines long, the limit is under {MODULE_LINES}"
+
+
+@each_module
+def test_has_only_short_functions(module: str) -> None:
+    report(
+        module,
+        (
+            (node.lineno, f"{node.name} is {length} lines long, the limit is under {FUNCTION_LINES}")
+            for node in ast.walk(tree(module))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and (length := (node.end_lineno or 0) - node.lineno + 1) >= FUNCTION_LINES
+        ),
+    )
+
+
+@each_module
+def test_says_what_it_is_for(module: str) -> None:
+    public = (
+        node
+        for node in tree(module).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert ast.get_docstring(tree(module)), f"{FILES[module]} has no docstring"
+    report(module, ((node.lineno, f"{node.name} has no docstring") for node in public if not ast.get_docstring(node)))
+
+
+@each_module
+def test_leaves_printing_to_the_cli(module: str) -> None:
+    report(
+        module,
+        (
+            (node.lineno, f"{module} may not print; only {sorted(MAY_PRINT)} may")
+            for node in ast.walk(tree(module))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+            if module not in MAY_PRINT
+        ),
+    )

@@ -53,6 +53,20 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def tcp_ends() -> dict[str, tuple[int, int]]:
+    """The local and the remote port of every TCP socket of this machine, by inode."""
+    found = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        found[words[9]] = (int(words[1].split(":")[1], 16), int(words[2].split(":")[1], 16))
+    return found
+
+
+def socket_inodes(pid: int) -> set[str]:
+    """The inodes of a process's sockets."""
+    return {what[len("socket:[") : -1] for what in descriptors(pid).values() if what.startswith("socket:[")}
+
+
 def rss(pid: int) -> int:
     """The resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
@@ -72,16 +86,27 @@ class TestRing(LocalRing):
         """What lies in the servers' temporary directories."""
         return [str(path) for index in range(self.count) for path in Path(self.data, str(index), "_tmp").iterdir()]
 
+    def kept(self) -> dict[int, set[str]]:
+        """The sockets between servers, by process: they are kept for the next shuffle."""
+        ends = tcp_ends()
+        sockets = {p.pid: {inode for inode in socket_inodes(p.pid) if inode in ends} for p in self.processes}
+        pairs = {ends[inode] for inodes in sockets.values() for inode in inodes}
+        return {pid: {inode for inode in inodes if ends[inode][::-1] in pairs} for pid, inodes in sockets.items()}
+
     def leaks(self) -> list[str]:
-        """What the servers that still run hold beyond what they held when they started."""
+        """What the servers that still run hold beyond what they held when they started, and what they may keep."""
         found = []
+        kept = self.kept()
+        ports = {int(server.rpartition(":")[2]) for server in self.servers}
+        ends = tcp_ends()
         for process in self.processes:
             pid = process.pid
             if process.poll() is not None or pid not in self.at_rest:
                 continue
-            if thread_count(pid) > 1:
-                found.append(f"server {pid} has {thread_count(pid)} threads")
-            if len(descriptors(pid)) > self.at_rest[pid]:
+            accepted = sum(1 for inode in kept[pid] if inode in ends and ends[inode][0] in ports)
+            if thread_count(pid) > 1 + accepted:
+                found.append(f"server {pid} has {thread_count(pid)} threads, {accepted} for kept connections")
+            if len(descriptors(pid)) > self.at_rest[pid] + len(kept[pid]):
                 found.append(f"server {pid} has descriptors {descriptors(pid)}")
             if children(pid):
                 found.append(f"server {pid} has children {children(pid)}")

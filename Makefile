@@ -41,6 +41,7 @@ $(VENV)/.test: EXTRAS := [test]
 $(VENV)/.check: EXTRAS := [test,check]
 $(VENV)/.core $(VENV)/.test $(VENV)/.check: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
+	$(BIN)/python -m compileall -q s4raw
 	@touch $@
 
 $(VENV)/.created:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 __version__ = "0.1.0"
 __all__ = ["LocalRing", "Ring", "S4Error", "__version__"]
 
@@ -16,4 +14,6 @@ _HOMES = {"Ring": "s4raw.client", "LocalRing": "s4raw.local", "S4Error": "s4raw.
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 's4raw' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)

@@ -1,8 +1,6 @@
 """``python -m s4raw``."""
 
-import sys
-
-from s4raw.cli import main
+from s4raw.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from s4raw import wire
 from s4raw.connection import Connection
@@ -13,6 +12,7 @@ from s4raw.digest import BUFFER_SIZE, Buffer, Digest, digest, verify
 from s4raw.errors import Corrupt, LocalFileError
 from s4raw.keys import Key
 from s4raw.net import FileSlice
+from s4raw.record import NamedTuple
 from s4raw.wire import Frame
 
 DATA_SIZE = 8 << 20  # bytes of a file in one DATA frame

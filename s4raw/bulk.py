@@ -7,13 +7,13 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
 
 from s4raw import bodies, files, wire
 from s4raw.client import Ring
 from s4raw.connection import Connection
 from s4raw.errors import Cancelled, ConnectionLost, PeerTimeout, S4Error
 from s4raw.keys import Key
+from s4raw.record import NamedTuple
 
 WINDOW = 64  # requests in flight on a connection
 

@@ -5,6 +5,7 @@ Start-up time is paid at every call: everything but the verb at hand is imported
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -12,6 +13,18 @@ from s4raw import usage
 from s4raw.errors import S4Error, UsageError
 
 INTERRUPTED = 130
+
+
+def run() -> None:
+    """The console script: ``main``, then the end, without the interpreter's tidying up (3 ms)."""
+    gc.disable()  # until the imports are done: there is no garbage yet, and looking for it takes 2 ms
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or 1
+    os._exit(code)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,6 +72,7 @@ def _run(verb: str, argv: list[str]) -> int:
         return 0
     from s4raw import verbs
 
+    gc.enable()
     return verbs.VERBS[verb](arguments)
 
 

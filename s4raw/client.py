@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from operator import attrgetter
-from typing import NamedTuple, TypeVar
 
 from s4raw import bodies, files, wire
 from s4raw.bodies import Moved, not_told
@@ -29,6 +28,7 @@ from s4raw.digest import BUFFER_SIZE, Buffer, Digest, verify
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
 from s4raw.handshake import read_secret
 from s4raw.keys import Entry, Key, parse_directory, parse_glob, parse_key, parse_prefix
+from s4raw.record import NamedTuple
 from s4raw.ring import Topology
 from s4raw.wire import Frame
 
@@ -36,7 +36,12 @@ ATTEMPTS = 3  # at a call whose connection was lost
 DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
 HEALTH_SECONDS = 1.0
 
-Result = TypeVar("Result")
+TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Result = TypeVar("Result")
+
 Send = Callable[[Connection, Key], bodies.Sent]  # sends a put
 Sink = Callable[[memoryview], object]
 
@@ -316,7 +321,7 @@ class Ring:
         """
         from s4raw.fanout import Fanout  # threads, which a call to one server does without
 
-        return Fanout(self, progress).run(action)
+        return Fanout(self.topology, self.pool, progress).run(action)
 
     def health(self, seconds: float = HEALTH_SECONDS) -> Sequence[tuple[str, S4Error | None]]:
         """Ask every server, all at once, and wait at most ``seconds`` for each: what is wrong with it, or None."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from s4raw.connection import Connection, Pool, Progress
 from s4raw.errors import S4Error
@@ -12,16 +11,12 @@ from s4raw.ring import Topology
 from s4raw.wire import Frame
 
 
-class _Ring(Protocol):
-    topology: Topology
-    pool: Pool
-
-
 class Fanout:
     """One call to all servers of a ring; progress is the sum of theirs."""
 
-    def __init__(self, ring: _Ring, progress: Progress) -> None:
-        self._ring = ring
+    def __init__(self, topology: Topology, pool: Pool, progress: Progress) -> None:
+        self._topology = topology
+        self._pool = pool
         self._progress = progress
         self._lock = threading.Lock()
         self._connections: list[Connection] = []
@@ -31,7 +26,7 @@ class Fanout:
 
     def run(self, action: Callable[[Connection, Progress], Frame]) -> int:
         """Run ``action(connection, report)`` for every server; returns the sum of the answers' ``count``."""
-        servers = self._ring.topology.servers
+        servers = self._topology.servers
         threads = [threading.Thread(target=self._run_at, args=(server, action), daemon=True) for server in servers]
         try:
             for thread in threads:
@@ -53,7 +48,7 @@ class Fanout:
             self._progress(sums[0], sums[1])
 
         try:
-            with self._ring.pool.lease(server) as connection:
+            with self._pool.lease(server) as connection:
                 with self._lock:
                     self._connections.append(connection)
                     if self._error is not None:

@@ -11,9 +11,9 @@ basename. The rule and its golden values come from s4.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from s4raw.errors import BadKey, UsageError
+from s4raw.record import NamedTuple
 
 SCHEME = "s4://"
 MAX_KEY_BYTES = 1024

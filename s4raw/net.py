@@ -12,9 +12,9 @@ import select
 import socket
 import struct
 import time
-from typing import NamedTuple
 
 from s4raw.errors import ConfError, ConnectionLost, PeerTimeout, S4Error, Unreachable
+from s4raw.record import NamedTuple
 from s4raw.wire import Decoder, Frame
 
 Socket = socket.socket

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from s4raw.digest import digest
 from s4raw.errors import ConfError
 from s4raw.keys import Key, key_prefix
+from s4raw.record import NamedTuple
 
 CONF_VARIABLE = "S4_CONF_PATH"
 DEFAULT_CONF = "~/.s4.conf"
@@ -31,8 +31,7 @@ def stable_hash(text: str) -> int:
     return int.from_bytes(blake2s(text.encode()).digest()[:8], "little")
 
 
-@dataclass(frozen=True)
-class Topology:
+class Topology(NamedTuple):
     """The servers of a ring, in the conf's order, each as ``address:port``."""
 
     servers: tuple[str, ...]

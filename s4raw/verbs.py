@@ -7,14 +7,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from s4raw.client import DEFAULT_TIMEOUT, Ring
 from s4raw.errors import UsageError
 from s4raw.keys import SCHEME, Entry, parse_key, parse_prefix
 from s4raw.progress import ProgressLine
 
-Arguments = Mapping[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Arguments = Mapping[str, Any]
 
 TIMEOUT_VARIABLE = "S4_TIMEOUT"
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
 
 from s4raw.errors import ProtocolError, S4Error, VersionMismatch, from_code
 from s4raw.keys import Entry
+from s4raw.record import NamedTuple
 
 MAGIC = b"s4rw"
 VERSION = 1

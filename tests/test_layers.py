@@ -20,12 +20,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what everything stands on
     "errors": set(),
     "log": set(),
-    "keys": {"errors"},
+    "record": set(),
+    "keys": {"record", "errors"},
     "digest": {"errors"},
-    "ring": {"errors", "keys", "digest"},
+    "ring": {"record", "errors", "keys", "digest"},
     # the protocol and its connections
-    "wire": {"errors", "keys"},
-    "net": {"errors", "wire"},
+    "wire": {"record", "errors", "keys"},
+    "net": {"record", "errors", "wire"},
     "handshake": {"errors", "wire", "net", "ring"},
     "serving": {"log", "net"},
     # the disk
@@ -35,11 +36,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"errors", "keys", "digest", "layout", "tree", "disk"},
     # the client
     "connection": {"errors", "wire", "net", "handshake", "ring"},
-    "bodies": {"errors", "keys", "digest", "wire", "net", "connection"},
+    "bodies": {"record", "errors", "keys", "digest", "wire", "net", "connection"},
     "files": {"errors"},
     "fanout": {"errors", "wire", "ring", "connection"},
-    "client": {"errors", "keys", "digest", "ring", "wire", "handshake", "connection", "bodies", "files", "fanout"},
-    "bulk": {"errors", "keys", "wire", "connection", "bodies", "files", "client"},
+    "client": {
+        *("record", "errors", "keys", "digest", "ring", "wire"),
+        *("handshake", "connection", "bodies", "files", "fanout"),
+    },
+    "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "client"},
     # the server
     "procs": {"errors"},
     "compute": {"errors", "log", "keys", "ring", "disk", "store", "procs", "client", "bulk"},

@@ -119,6 +119,11 @@ def _finish(connection: Connection, request: int, size: int, found: bytes) -> Se
     return Sent(request, size, found)
 
 
+def get(connection: Connection, key: Key) -> Frame:
+    """Ask for a key: the OK frame, its body unread. Raises NoSuchKey."""
+    return connection.call(wire.GET, bucket=key.bucket, key=key.name)
+
+
 def receive_bytes(connection: Connection, frame: Frame, key: Key) -> bytes:
     """The body of an answer to a get, verified. Raises Corrupt."""
     body = bytearray(frame.body_length)

@@ -52,6 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our stdout has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OSError as error:
+        sys.stderr.write(f"s4raw: {error.filename or 'stdout'}: {error.strerror}\n")
+        return 1
 
 
 def _run(verb: str, argv: list[str]) -> int:

@@ -19,15 +19,18 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from operator import attrgetter
 
 from s4raw import bodies, files, wire
 from s4raw.bodies import Moved, not_told
 from s4raw.connection import Connection, Pool, Progress, no_progress
-from s4raw.digest import BUFFER_SIZE, Buffer, Digest, verify
+from s4raw.digest import BUFFER_SIZE, Buffer
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
+from s4raw.fanout import Fanout
 from s4raw.handshake import read_secret
 from s4raw.keys import Entry, Key, parse_directory, parse_glob, parse_key, parse_prefix
+from s4raw.reader import KeyReader
 from s4raw.record import NamedTuple
 from s4raw.ring import Topology
 from s4raw.wire import Frame
@@ -140,7 +143,7 @@ class Ring:
         key = as_key(key)
 
         def receive(connection: Connection) -> bytes:
-            return bodies.receive_bytes(connection, _get(connection, key), key)
+            return bodies.receive_bytes(connection, bodies.get(connection, key), key)
 
         return self._at(key, receive)
 
@@ -149,7 +152,7 @@ class Ring:
         key = as_key(key)
 
         def receive(connection: Connection) -> int:
-            frame = _get(connection, key)
+            frame = bodies.get(connection, key)
             with files.writing(path) as fd:
                 return bodies.receive_body(connection, frame, key, bodies.write_all(fd), moved)
 
@@ -161,11 +164,12 @@ class Ring:
         When this raises, what was written must be thrown away.
         """
         key = as_key(key)
-        return self._at(key, lambda c: bodies.receive_body(c, _get(c, key), key, write), attempts=1)
+        return self._at(key, lambda c: bodies.receive_body(c, bodies.get(c, key), key, write), attempts=1)
 
     def open(self, key: str | Key) -> io.BufferedReader:
         """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""
-        return io.BufferedReader(_KeyReader(self, as_key(key)), BUFFER_SIZE)
+        key = as_key(key)
+        return io.BufferedReader(KeyReader(self.pool, self.topology.place(key), key), BUFFER_SIZE)
 
     def stat(self, key: str | Key) -> Stat:
         """A key's size, digest, time and server, from its record: nothing is read. Raises NoSuchKey."""
@@ -319,9 +323,25 @@ class Ring:
 
         The first error ends it everywhere: the other connections are cut, at which their servers stop too.
         """
-        from s4raw.fanout import Fanout  # threads, which a call to one server does without
+        fanout, lock = Fanout(self.pool), threading.Lock()
+        reports: dict[str, tuple[int, int]] = {}
+        counts: dict[str, int] = {}
 
-        return Fanout(self.topology, self.pool, progress).run(action)
+        def work(server: str) -> None:
+            def report(done: int, total: int) -> None:
+                with lock:
+                    reports[server] = (done, total)
+                    progress(sum(done for done, _ in reports.values()), sum(total for _, total in reports.values()))
+
+            try:
+                with fanout.lease(server) as connection:
+                    counts[server] = action(connection, report).uint("count")
+            except S4Error as error:
+                error.at(server=server)
+                raise
+
+        fanout.run([partial(work, server) for server in self.topology.servers])
+        return sum(counts.values())
 
     def health(self, seconds: float = HEALTH_SECONDS) -> Sequence[tuple[str, S4Error | None]]:
         """Ask every server, all at once, and wait at most ``seconds`` for each: what is wrong with it, or None."""
@@ -338,45 +358,9 @@ class Ring:
         return [(server, found[server]) for server in self.topology.servers]
 
 
-class _KeyReader(io.RawIOBase):
-    """A key's content, read from a connection of its own."""
-
-    def __init__(self, ring: Ring, key: Key) -> None:
-        self._key = key
-        self._state = Digest()
-        self._lease = ring.pool.lease(ring.topology.place(key), fresh=True)
-        self._connection = self._lease.__enter__()
-        try:
-            self._frame = _get(self._connection, key)
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer) -> int:  # type: ignore[override]
-        view = memoryview(buffer).cast("B")
-        count = self._connection.channel.read_into(view)
-        self._state.update(view[:count])
-        if not self._connection.channel.body_left:
-            found, recorded = self._state.digest(), self._frame.blob("digest")
-            verify("what came", found, recorded, server=self._connection.server, key=str(self._key))
-        return count
-
-    def close(self) -> None:
-        if not self.closed:
-            self._connection.close()
-        super().close()
-
-
 def as_key(key: str | Key) -> Key:
     """A key as given by a caller. Raises BadKey."""
     return parse_key(key) if isinstance(key, str) else key
-
-
-def _get(connection: Connection, key: Key) -> Frame:
-    return connection.call(wire.GET, bucket=key.bucket, key=key.name)
 
 
 def _entry(entry: Entry | None) -> Entry:

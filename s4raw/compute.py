@@ -100,9 +100,8 @@ class MapTask:
 
     def stdin(self) -> int:
         """The key's file itself."""
-        self.node.check_place(self.key)
         _refuse_existing(self.node, self.output)
-        return self.node.store.open(self.key).fd
+        return _open_stdin(self.node, self.key)
 
     def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
         """Publish stdout."""
@@ -119,7 +118,7 @@ class MapToNTask:
 
     def stdin(self) -> int:
         """The key's file itself."""
-        return self.node.store.open(self.node.check_place(self.key)).fd
+        return _open_stdin(self.node, self.key)
 
     def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
         """Publish the printed files that belong here, ship the others."""
@@ -162,6 +161,12 @@ class MapFromNTask:
     def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
         """Publish stdout."""
         self.node.store.publish_file(stdout, self.node.check_place(self.key))
+
+
+def _open_stdin(node: Node, key: Key) -> int:
+    fd = node.store.open(node.check_place(key)).fd
+    os.set_blocking(fd, True)
+    return fd
 
 
 def _refuse_existing(node: Node, key: Key) -> None:
@@ -221,7 +226,7 @@ def evaluate(
     ``tick`` is called every few seconds, and when the peer of the socket ``caller`` leaves, and may raise. Raises
     NoSuchKey, Corrupt, CommandTimeout.
     """
-    stdin = node.store.open(node.check_place(key)).fd
+    stdin = _open_stdin(node, key)
     try:
         with node.cpu.take(tick), node.store.data.temp_dir() as cwd:
             to_run = Command(command, cwd, node.command_environment(key, cwd), seconds, stdin, None)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from s4raw import wire
 from s4raw.errors import Busy, ConnectionLost, ProtocolError, S4Error
 from s4raw.handshake import HELLO_SECONDS, greet
-from s4raw.net import CONNECT_SECONDS, Channel, connect
+from s4raw.net import CONNECT_SECONDS, STALL_SECONDS, Channel, connect
 from s4raw.ring import Topology, split_address
 from s4raw.wire import Frame, Value
 
@@ -62,10 +62,10 @@ class Connection:
         self.channel.send(wire.encode(opcode, request, **fields))
         return request
 
-    def receive(self, request: int, progress: Progress = no_progress) -> Frame:
+    def receive(self, request: int, progress: Progress = no_progress, seconds: float = STALL_SECONDS) -> Frame:
         """The next frame that answers ``request``, its body unread. Raises the error that the server answered with."""
         while True:
-            frame = self.channel.next_frame()
+            frame = self.channel.next_frame(seconds)
             if frame is None:
                 raise ConnectionLost("the server closed the connection", server=self.server)
             if frame.opcode == wire.ERROR:
@@ -111,7 +111,7 @@ class Pool:
 
         ``fresh`` does without the kept ones, which may have died unnoticed.
         """
-        connection = (None if fresh else self._take(server)) or self._open(server)
+        connection = (None if fresh else self._take(server)) or self.connect(server)
         try:
             yield connection
         except BaseException:
@@ -123,7 +123,8 @@ class Pool:
                 return
         connection.close()
 
-    def _open(self, server: str) -> Connection:
+    def connect(self, server: str) -> Connection:
+        """A new connection, that the caller closes. A server that is busy is asked again for a few seconds."""
         for seconds in BUSY_SECONDS:
             with suppress(Busy):
                 return Connection.open(server, self._topology, self._secret)
@@ -135,8 +136,7 @@ class Pool:
         try:
             connection = Connection.open(server, self._topology, self._secret, seconds, seconds)
             try:
-                connection.channel.receive_timeout(seconds)
-                connection.call(wire.PING)
+                connection.expect(connection.receive(connection.send(wire.PING), seconds=seconds), wire.OK)
             finally:
                 connection.close()
         except S4Error as error:

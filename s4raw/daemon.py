@@ -58,6 +58,9 @@ def serve(options: Options) -> None:
     me = own_line(topology, options.port)
     log = Log(me)
     data = DataDirectory(options.data)
+    for fd in (options.listen_fd, options.lifeline_fd):
+        if fd is not None:
+            os.set_inheritable(fd, False)  # these are not for the commands
     listener = listen(*split_address(me)) if options.listen_fd is None else adopt(options.listen_fd)
     ring = Ring(topology, secret)
     node = Node(Store(data), ring, me, Slots(options.max_cpu_jobs), log)

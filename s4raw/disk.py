@@ -67,12 +67,19 @@ class DataDirectory:
         except OSError as error:
             raise ConfError(f"cannot use the data directory {self.path}: {error.strerror}") from None
         try:
+            self._take_lock()
+            self._check_format()
+            self._sweep()
+            self._check_file_system()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self) -> None:
+        try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConfError(f"the data directory {self.path} is in use by another server") from None
-        self._check_format()
-        self._check_file_system()
-        self._sweep()
 
     def _open(self, name: str) -> int:
         return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self.root)

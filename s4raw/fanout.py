@@ -1,69 +1,71 @@
-"""The same call at every server at once; the first error ends it everywhere."""
+"""Several threads at work on one call, each with its own connection; the first error ends it for all of them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from s4raw.connection import Connection, Pool, Progress
-from s4raw.errors import S4Error
-from s4raw.ring import Topology
-from s4raw.wire import Frame
+from s4raw.connection import Connection, Pool
+from s4raw.errors import Cancelled
 
 
 class Fanout:
-    """One call to all servers of a ring; progress is the sum of theirs."""
+    """One call that is spread over threads."""
 
-    def __init__(self, topology: Topology, pool: Pool, progress: Progress) -> None:
-        self._topology = topology
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._progress = progress
         self._lock = threading.Lock()
-        self._connections: list[Connection] = []
+        self._live: set[Connection] = set()
         self._error: BaseException | None = None
-        self._done: dict[str, tuple[int, int]] = {}
-        self._count = 0
 
-    def run(self, action: Callable[[Connection, Progress], Frame]) -> int:
-        """Run ``action(connection, report)`` for every server; returns the sum of the answers' ``count``."""
-        servers = self._topology.servers
-        threads = [threading.Thread(target=self._run_at, args=(server, action), daemon=True) for server in servers]
+    def run(self, works: Sequence[Callable[[], None]]) -> None:
+        """Run each of ``works`` in a thread and wait for all; raises the first error, after all have ended.
+
+        An interrupt of the waiting thread counts as an error too.
+        """
+        threads = [threading.Thread(target=self._work, args=(work,), daemon=True) for work in works]
         try:
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-        except BaseException as error:  # an interrupt, say
+        except BaseException as error:
             self._fail(error)
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
             raise
         if self._error is not None:
             raise self._error
-        return self._count
 
-    def _run_at(self, server: str, action: Callable[[Connection, Progress], Frame]) -> None:
-        def report(done: int, total: int) -> None:
-            with self._lock:
-                self._done[server] = (done, total)
-                sums = [sum(numbers) for numbers in zip(*self._done.values(), strict=True)]
-            self._progress(sums[0], sums[1])
-
+    def _work(self, work: Callable[[], None]) -> None:
         try:
-            with self._pool.lease(server) as connection:
-                with self._lock:
-                    self._connections.append(connection)
-                    if self._error is not None:
-                        return
-                frame = action(connection, report)
-                with self._lock:
-                    self._count += frame.uint("count")
-        except S4Error as error:
-            self._fail(error.at(server=server))
+            work()
         except BaseException as error:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            if self._error is None:
-                self._error = error
-            for connection in self._connections:
+            self._error = self._error or error
+            for connection in self._live:
                 connection.channel.hang_up()
+
+    def check(self) -> None:
+        """Raise Cancelled when another thread has failed."""
+        if self._error is not None:
+            raise Cancelled("another part of this call failed")
+
+    @contextmanager
+    def lease(self, server: str, fresh: bool = False) -> Iterator[Connection]:
+        """Like ``Pool.lease``; the connection is cut when another thread fails."""
+        self.check()
+        with self._pool.lease(server, fresh) as connection:
+            with self._lock:
+                self._live.add(connection)
+            try:
+                self.check()
+                yield connection
+            finally:
+                with self._lock:
+                    self._live.discard(connection)

@@ -142,32 +142,27 @@ class Channel:
         except OSError as error:
             raise self._failure(error, "sending") from None
 
-    def next_frame(self, idle_seconds: float | None = None) -> Frame | None:
+    def next_frame(self, idle_seconds: float = STALL_SECONDS) -> Frame | None:
         """The next frame, or None at a clean end of the connection.
 
-        Waits ``idle_seconds`` for its first byte (as long as for any byte by default) and FRAME_SECONDS for the rest.
+        Waits ``idle_seconds`` for its first byte and FRAME_SECONDS for the rest of its header.
         """
         decoder = self._decoder
-        if (frame := decoder.next_frame()) is not None:
-            return frame
-        if idle_seconds is not None and not decoder.buffered:
-            self.receive_timeout(idle_seconds)
-        deadline = None
-        while True:
+        seconds, deadline = idle_seconds, 0.0
+        while (frame := decoder.next_frame()) is None:
+            if decoder.buffered:
+                seconds, now = FRAME_SECONDS, time.monotonic()
+                deadline = deadline or now + FRAME_SECONDS
+                if now >= deadline:
+                    raise PeerTimeout(f"a frame was not complete after {FRAME_SECONDS:g} s", server=self.peer)
+            self.receive_timeout(seconds)
             count = self._receive(decoder.space())
             if not count:
                 if decoder.buffered:
                     raise ConnectionLost("the connection ended inside a frame", server=self.peer)
                 return None
             decoder.received(count)
-            if (frame := decoder.next_frame()) is not None:
-                self.receive_timeout(STALL_SECONDS)
-                return frame
-            now = time.monotonic()
-            deadline = deadline or now + FRAME_SECONDS
-            if now >= deadline:
-                raise PeerTimeout(f"a frame was not complete after {FRAME_SECONDS:g} s", server=self.peer)
-            self.receive_timeout(max(0.001, deadline - now))
+        return frame
 
     @property
     def body_left(self) -> int:
@@ -193,6 +188,8 @@ class Channel:
         chunk = self._decoder.take(want)
         done = len(chunk)
         view[:done] = chunk
+        if done < want:
+            self.receive_timeout(STALL_SECONDS)
         while done < want:
             count = self._receive(view[done:want], socket.MSG_WAITALL)
             if not count:

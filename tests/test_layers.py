@@ -37,13 +37,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the client
     "connection": {"errors", "wire", "net", "handshake", "ring"},
     "bodies": {"record", "errors", "keys", "digest", "wire", "net", "connection"},
+    "reader": {"keys", "digest", "connection", "bodies"},
     "files": {"errors"},
-    "fanout": {"errors", "wire", "ring", "connection"},
+    "fanout": {"errors", "connection"},
     "client": {
         *("record", "errors", "keys", "digest", "ring", "wire"),
-        *("handshake", "connection", "bodies", "files", "fanout"),
+        *("handshake", "connection", "bodies", "files", "fanout", "reader"),
     },
-    "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "client"},
+    "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client"},
     # the server
     "procs": {"errors"},
     "compute": {"errors", "log", "keys", "ring", "disk", "store", "procs", "client", "bulk"},

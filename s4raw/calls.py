@@ -80,15 +80,17 @@ class MapCall:
 
     def _work(self) -> None:
         try:
-            while self.cancellation.error is None:
-                with self._lock:
-                    task = next(self._tasks, None)
-                if task is None:
-                    return
-                with self._node.cpu.take(self.cancellation.check):
-                    run_task(self._node, task, self._request, self.cancellation)
-                with self._lock:
-                    self.done += 1
+            with self._node.store.data.scratch() as scratch:
+                while self.cancellation.error is None:
+                    with self._lock:
+                        task = next(self._tasks, None)
+                    if task is None:
+                        return
+                    with self._node.cpu.take(self.cancellation.check):
+                        run_task(self._node, task, self._request, self.cancellation, scratch.path)
+                    scratch.clear()
+                    with self._lock:
+                        self.done += 1
         except S4Error as error:
             self.cancellation.set(error.at(server=self._node.me))
         except Exception as error:

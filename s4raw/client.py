@@ -158,13 +158,13 @@ class Ring:
 
         return self._at(key, receive)
 
-    def get_stream(self, key: str | Key, write: Sink) -> int:
+    def get_stream(self, key: str | Key, write: Sink, moved: Moved = not_told) -> int:
         """Pass a key's content to ``write`` as it comes; returns its size. Raises NoSuchKey.
 
         When this raises, what was written must be thrown away.
         """
         key = as_key(key)
-        return self._at(key, lambda c: bodies.receive_body(c, bodies.get(c, key), key, write), attempts=1)
+        return self._at(key, lambda c: bodies.receive_body(c, bodies.get(c, key), key, write, moved), attempts=1)
 
     def open(self, key: str | Key) -> io.BufferedReader:
         """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""

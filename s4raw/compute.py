@@ -228,7 +228,8 @@ def evaluate(
     """
     stdin = _open_stdin(node, key)
     try:
-        with node.cpu.take(tick), node.store.data.temp_dir() as cwd:
+        with node.cpu.take(tick), node.store.data.scratch() as scratch:
+            cwd = scratch.path
             to_run = Command(command, cwd, node.command_environment(key, cwd), seconds, stdin, None)
             outcome = run(to_run, cancellation, on_stdout=sinks[0], on_stderr=sinks[1], tick=tick, caller=caller)
     finally:
@@ -238,9 +239,12 @@ def evaluate(
     return outcome.status
 
 
-def run_task(node: Node, task: Task, request: MapRequest, cancellation: Cancellation) -> None:
-    """Run one command of a map call and publish what it made. Raises CommandFailed, KeyExists, DiskFull and others."""
-    with node.store.data.temp_dir() as cwd, node.store.draft() as stdout:
+def run_task(node: Node, task: Task, request: MapRequest, cancellation: Cancellation, cwd: str) -> None:
+    """Run one command of a map call in the empty directory ``cwd``, and publish what it made.
+
+    Raises CommandFailed, KeyExists, DiskFull and others.
+    """
+    with node.store.draft() as stdout:
         stdin = task.stdin()
         try:
             environment = node.command_environment(task.key, cwd)

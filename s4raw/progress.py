@@ -19,11 +19,11 @@ class ProgressLine:
         self._what = what
         self._bytes = unit == "bytes"
         self._unit = unit
-        self._enabled = enabled and sys.stderr.isatty()
+        self.shown = enabled and sys.stderr.isatty()
         self._lock = threading.Lock()
         self._start = time.monotonic()
         self._drawn = self._start + QUIET_SECONDS - REDRAW_SECONDS
-        self._shown = False
+        self._drawn_once = False
 
     def add(self, amount: int) -> None:
         """So much more is done."""
@@ -38,8 +38,8 @@ class ProgressLine:
     def _update(self, done: int, total: int) -> None:
         self.done, self.total = done, total
         now = time.monotonic()
-        if self._enabled and now - self._drawn >= REDRAW_SECONDS:
-            self._drawn, self._shown = now, True
+        if self.shown and now - self._drawn >= REDRAW_SECONDS:
+            self._drawn, self._drawn_once = now, True
             sys.stderr.write(f"\r\x1b[K{self._line(now - self._start)}")
             sys.stderr.flush()
 
@@ -61,7 +61,7 @@ class ProgressLine:
 
     def close(self) -> None:
         """Take the line away."""
-        if self._shown:
+        if self._drawn_once:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
-            self._shown = False
+            self._drawn_once = False

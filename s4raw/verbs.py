@@ -71,6 +71,8 @@ def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
 
     key = upload_key(source, target)
     line = ProgressLine(f"cp to {key}", "bytes", not arguments["--quiet"])
+    if os.path.isfile(source):
+        line.update(0, os.path.getsize(source))
     try:
         size = ring.put_stream(key, 0, line.add) if source == STDIO else ring.put_file(key, source, line.add)
     finally:
@@ -87,8 +89,10 @@ def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int
     key = parse_key(source)
     path = target if target == STDIO else download_path(key, target)
     line = ProgressLine(f"cp from {key}", "bytes", not arguments["--quiet"])
+    if line.shown:
+        line.update(0, ring.stat(key).size)
     try:
-        size = ring.get_stream(key, write_all(1)) if target == STDIO else ring.get_file(key, path, line.add)
+        size = ring.get_stream(key, write_all(1), line.add) if target == STDIO else ring.get_file(key, path, line.add)
     finally:
         line.close()
     if arguments["--json"] and target != STDIO:

@@ -17,7 +17,8 @@ from s4raw import bulk
 from s4raw.client import Ring
 from s4raw.disk import JOB_VARIABLE, disk_errors
 from s4raw.errors import CommandFailed, CommandTimeout, KeyExists, StoreError, WrongServer
-from s4raw.keys import Key, parse_key
+from s4raw.handshake import SECRET_VARIABLE
+from s4raw.keys import Key, check_speakable
 from s4raw.log import Log
 from s4raw.procs import Cancellation, Command, Outcome, Sink, Slots, run
 from s4raw.ring import CONF_VARIABLE
@@ -44,6 +45,8 @@ class Node:
             CONF_VARIABLE: os.path.abspath(self.ring.topology.source),
             JOB_VARIABLE: self.store.data.path,
         }
+        if SECRET_VARIABLE in os.environ:
+            self.environment[SECRET_VARIABLE] = os.path.abspath(os.environ[SECRET_VARIABLE])
 
     def command_environment(self, key: Key, cwd: str) -> dict[str, str]:
         """A command's environment: ours, the ring's conf, ``$filename``, and ``cwd`` for temporary files."""
@@ -121,23 +124,16 @@ class MapToNTask:
         return _open_stdin(self.node, self.key)
 
     def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
-        """Publish the printed files that belong here, ship the others."""
-        local: list[tuple[int, Key]] = []
-        remote: list[tuple[int, Key]] = []
-        with ExitStack() as files:
-            for path in _printed_paths(stdout, self.key):
-                fd = _open_output(path, cwd, self.key)
-                files.callback(os.close, fd)
-                key = parse_key(str(self.output.join(os.path.basename(path))))
-                (local if self.node.owns(key) else remote).append((fd, key))
-            bulk.put_all(
-                self.node.ring,
-                [bulk.Item(key, fd) for fd, key in remote],
-                lambda _item, _size: None,
-                cancellation.check,
-            )
-            for fd, key in local:
-                _publish_output(self.node.store, fd, key)
+        """Ship the printed files that belong elsewhere, publish the others. All of them must be there before any goes."""
+        items = []
+        for path in _printed_paths(stdout, self.key):
+            key = self.output.join(check_speakable(os.path.basename(path)))
+            items.append(bulk.Item(key, _output_path(path, cwd, self.key)))
+        remote = [item for item in items if not self.node.owns(item.key)]
+        bulk.put_all(self.node.ring, remote, lambda _item, _size: None, cancellation.check)
+        for key, path in items:
+            if self.node.owns(key):
+                _publish_output(self.node.store, str(path), key)
 
 
 @dataclass
@@ -185,30 +181,29 @@ def _printed_paths(stdout: int, key: Key) -> list[str]:
     return [os.fsdecode(line) for line in text.split(b"\n") if line]
 
 
-def _open_output(path: str, cwd: str, key: Key) -> int:
-    """Open a file that a command printed. Raises CommandFailed unless it is a regular file inside its directory."""
+def _output_path(path: str, cwd: str, key: Key) -> str:
+    """The path of a file that a command printed. Raises CommandFailed unless it is a regular file inside ``cwd``."""
     real = os.path.realpath(os.path.join(cwd, path))
     if not real.startswith(cwd + os.sep):
         raise CommandFailed(f"the command printed a path outside its directory: {path!r}", key=str(key), status=1)
     if not os.path.isfile(real):
         raise CommandFailed(f"the command printed a path that is no file: {path!r}", key=str(key), status=1)
-    with disk_errors(key):
-        return os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return real
 
 
-def _publish_output(store: Store, fd: int, key: Key) -> None:
+def _publish_output(store: Store, path: str, key: Key) -> None:
     """Publish a command's file: by linking it, which copies nothing, unless it has another name to write to it by."""
-    if os.fstat(fd).st_nlink == 1:
+    with ExitStack() as stack:
         with disk_errors(key):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            if os.fstat(fd).st_nlink > 1:
+                draft, offset = stack.enter_context(store.draft()), 0
+                while count := os.sendfile(draft, fd, offset, 1 << 30):
+                    offset += count
+                fd = draft
             os.fchmod(fd, 0o644)
         store.publish_file(fd, key)
-        return
-    with store.draft() as draft:
-        with disk_errors(key):
-            offset = 0
-            while count := os.sendfile(draft, fd, offset, 1 << 30):
-                offset += count
-        store.publish_file(draft, key)
 
 
 def evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from s4raw.ring import Topology, split_address
 from s4raw.server import Buffers, Service, Session
 from s4raw.serving import Acceptor
 from s4raw.store import Store
+
+
+MAX_DESCRIPTORS = 65536  # enough for every connection; more would slow down commands that close them all
 
 
 @dataclass
@@ -53,6 +57,8 @@ def own_line(topology: Topology, port: int | None) -> str:
 
 def serve(options: Options) -> None:
     """Run a server until SIGTERM or SIGINT. Raises ConfError when it cannot start."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_DESCRIPTORS), most))
     topology = Topology.read(options.conf)
     secret = read_secret()
     me = own_line(topology, options.port)

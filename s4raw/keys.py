@@ -73,8 +73,7 @@ def parse_prefix(text: str) -> Key:
     """Parse ``s4://bucket/pre`` into a Key whose name is any prefix, also an empty one. Raises BadKey."""
     if not text.startswith(SCHEME):
         raise BadKey(f"need a path that begins with s4://, got {text!r}")
-    if _UNSPEAKABLE.search(text):
-        raise BadKey(f"white space and control characters are not allowed in s4:// paths: {text!r}")
+    check_speakable(text)
     bucket, _, name = re.sub("/{2,}", "/", text[len(SCHEME) :]).partition("/")
     if bucket.startswith("_"):
         raise BadKey(f"buckets cannot begin with an underscore: {text!r}")
@@ -98,6 +97,13 @@ def parse_glob(text: str) -> tuple[Key, str]:
     if any(character in prefix.bucket for character in GLOB_CHARACTERS):
         raise UsageError(f"a glob cannot stand in the bucket: {text!r}")
     return parse_directory(text), ""
+
+
+def check_speakable(text: str) -> str:
+    """Check that a path can be said as ``s4://...``: no white space, no control characters. Raises BadKey."""
+    if _UNSPEAKABLE.search(text):
+        raise BadKey(f"white space and control characters are not allowed in s4:// paths: {text!r}")
+    return text
 
 
 def check_key(key: Key) -> Key:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from s4raw.errors import S4Error, StoreError
+from s4raw.errors import S4Error, StoreError, UsageError
 
 BASH = ("bash", "-eou", "pipefail", "-c", "--")
 STDERR_TAIL = 64 << 10
@@ -119,7 +119,7 @@ def run(
         except OSError as error:
             raise StoreError(f"cannot start bash: {error.strerror}") from None
         except ValueError as error:
-            raise StoreError(f"cannot start the command: {error}") from None
+            raise UsageError(f"cannot start the command: {error}") from None
         pidfd = os.pidfd_open(process.pid)
         try:
             pipes.close_writers()

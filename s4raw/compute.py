@@ -124,16 +124,16 @@ class MapToNTask:
         return _open_stdin(self.node, self.key)
 
     def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
-        """Ship the printed files that belong elsewhere, publish the others. All of them must be there before any goes."""
-        items = []
+        """Ship the printed files that belong elsewhere, publish the others; none goes before all are known to be there."""
+        outputs: list[tuple[Key, str]] = []
         for path in _printed_paths(stdout, self.key):
             key = self.output.join(check_speakable(os.path.basename(path)))
-            items.append(bulk.Item(key, _output_path(path, cwd, self.key)))
-        remote = [item for item in items if not self.node.owns(item.key)]
+            outputs.append((key, _output_path(path, cwd, self.key)))
+        remote = [bulk.Item(key, path) for key, path in outputs if not self.node.owns(key)]
         bulk.put_all(self.node.ring, remote, lambda _item, _size: None, cancellation.check)
-        for key, path in items:
+        for key, path in outputs:
             if self.node.owns(key):
-                _publish_output(self.node.store, str(path), key)
+                _publish_output(self.node.store, path, key)
 
 
 @dataclass

@@ -22,7 +22,6 @@ from s4raw.server import Buffers, Service, Session
 from s4raw.serving import Acceptor
 from s4raw.store import Store
 
-
 MAX_DESCRIPTORS = 65536  # enough for every connection; more would slow down commands that close them all
 
 

@@ -18,6 +18,7 @@ INTERRUPTED = 130
 def run() -> None:
     """The console script: ``main``, then the end, without the interpreter's tidying up (3 ms)."""
     gc.disable()  # until the imports are done: there is no garbage yet, and looking for it takes 2 ms
+    _open_standard_streams()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -25,6 +26,21 @@ def run() -> None:
         except OSError:
             code = code or 1
     os._exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Fill closed standard descriptors, so that no socket or file takes their numbers; to use one stays an error."""
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:
+            fd = os.open(os.devnull, os.O_RDONLY if number else os.O_WRONLY)
+            if fd != number:
+                os.dup2(fd, number)
+                os.close(fd)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):
+            output.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
 
 
 def main(argv: list[str] | None = None) -> int:

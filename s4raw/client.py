@@ -148,7 +148,7 @@ class Ring:
         return self._at(key, receive)
 
     def get_file(self, key: str | Key, path: str, moved: Moved = not_told) -> int:
-        """Copy a key to a file, by way of ``PATH.part``; returns its size. Raises NoSuchKey, LocalFileError."""
+        """Copy a key to a file, by way of ``PATH.s4raw.part``; returns its size. Raises NoSuchKey, LocalFileError."""
         key = as_key(key)
 
         def receive(connection: Connection) -> int:
@@ -169,7 +169,12 @@ class Ring:
     def open(self, key: str | Key) -> io.BufferedReader:
         """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""
         key = as_key(key)
-        return io.BufferedReader(KeyReader(self.pool, self.topology.place(key), key), BUFFER_SIZE)
+        server = self.topology.place(key)
+        try:
+            return io.BufferedReader(KeyReader(self.pool, server, key), BUFFER_SIZE)
+        except S4Error as error:
+            error.at(server=server, key=str(key))
+            raise
 
     def stat(self, key: str | Key) -> Stat:
         """A key's size, digest, time and server, from its record: nothing is read. Raises NoSuchKey."""
@@ -229,15 +234,13 @@ class Ring:
                 with self.pool.lease(server, fresh=lost) as connection:
                     connection.call(wire.REMOVE, bucket=key.bucket, key=key.name)
                 return
-            except ConnectionLost as error:
-                if lost:
-                    error.at(key=str(key))
+            except S4Error as error:
+                if lost and isinstance(error, NoSuchKey):
+                    return  # deleted by the attempt whose answer got lost
+                if lost or not isinstance(error, ConnectionLost):
+                    error.at(server=server, key=str(key))
                     raise
                 lost = True
-            except NoSuchKey:
-                if lost:
-                    return  # by the attempt whose answer got lost
-                raise
 
     def remove_all(self, prefix: str | Key, progress: Progress = no_progress) -> int:
         """Delete every key that begins with a prefix, on every server; returns how many there were."""
@@ -312,16 +315,30 @@ class Ring:
         fields = {"bucket": source.bucket, "key": source.name, "glob": glob, "command": command}
         fields |= {"out_bucket": target.bucket, "out_key": target.name}
         milliseconds = _milliseconds(timeout)
-        return self.everywhere(
-            progress, lambda connection, report: connection.call(opcode, report, timeout=milliseconds, **fields)
-        )
+        planned = threading.Barrier(len(self.topology.servers))
+
+        def action(connection: Connection, report: Progress) -> Frame:
+            request = connection.send(opcode, timeout=milliseconds, **fields)
+            plan = connection.expect(connection.receive_any(request), wire.PROGRESS)
+            report(0, plan.uint("total"))
+            planned.wait()  # no server starts before every one has listed its inputs: none sees another's outputs
+            connection.channel.send(wire.encode(wire.START, request))
+            return connection.receive_ok(request, report)
+
+        return self.everywhere(progress, action, planned.abort)
 
     # Every server
 
-    def everywhere(self, progress: Progress, action: Callable[[Connection, Progress], Frame]) -> int:
+    def everywhere(
+        self,
+        progress: Progress,
+        action: Callable[[Connection, Progress], Frame],
+        failed: Callable[[], None] = lambda: None,
+    ) -> int:
         """Do something at every server at once; returns the sum of the answers' counts.
 
-        The first error ends it everywhere: the other connections are cut, at which their servers stop too.
+        The first error ends it everywhere: ``failed`` is called, and the other connections are cut, at which their
+        servers stop too.
         """
         fanout, lock = Fanout(self.pool), threading.Lock()
         reports: dict[str, tuple[int, int]] = {}
@@ -339,6 +356,9 @@ class Ring:
             except S4Error as error:
                 error.at(server=server)
                 raise
+            finally:
+                if server not in counts:
+                    failed()
 
         fanout.run([partial(work, server) for server in self.topology.servers])
         return sum(counts.values())

@@ -16,9 +16,9 @@ from typing import Protocol
 from s4raw import bulk
 from s4raw.client import Ring
 from s4raw.disk import JOB_VARIABLE, disk_errors
-from s4raw.errors import CommandFailed, CommandTimeout, KeyExists, StoreError, WrongServer
+from s4raw.errors import BadKey, CommandFailed, CommandTimeout, KeyExists, StoreError, WrongServer
 from s4raw.handshake import SECRET_VARIABLE
-from s4raw.keys import Key, check_speakable
+from s4raw.keys import Key, check_key, check_speakable
 from s4raw.log import Log
 from s4raw.procs import Cancellation, Command, Outcome, Sink, Slots, run
 from s4raw.ring import CONF_VARIABLE
@@ -124,16 +124,22 @@ class MapToNTask:
         return _open_stdin(self.node, self.key)
 
     def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
-        """Ship the printed files that belong elsewhere, publish the others; none goes before all are known to be there."""
+        """Ship the printed files that belong elsewhere, publish the others; none before all are known to be there."""
         outputs: list[tuple[Key, str]] = []
         for path in _printed_paths(stdout, self.key):
-            key = self.output.join(check_speakable(os.path.basename(path)))
-            outputs.append((key, _output_path(path, cwd, self.key)))
+            outputs.append((self._output_key(path), _output_path(path, cwd, self.key)))
         remote = [bulk.Item(key, path) for key, path in outputs if not self.node.owns(key)]
         bulk.put_all(self.node.ring, remote, lambda _item, _size: None, cancellation.check)
         for key, path in outputs:
             if self.node.owns(key):
                 _publish_output(self.node.store, path, key)
+
+    def _output_key(self, path: str) -> Key:
+        try:
+            return check_key(self.output.join(check_speakable(os.path.basename(path))))
+        except BadKey as error:
+            message = f"the command printed a path whose name cannot be a key: {error.message}"
+            raise CommandFailed(message, key=str(self.key), status=1) from None
 
 
 @dataclass

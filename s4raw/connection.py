@@ -62,19 +62,22 @@ class Connection:
         self.channel.send(wire.encode(opcode, request, **fields))
         return request
 
-    def receive(self, request: int, progress: Progress = no_progress, seconds: float = STALL_SECONDS) -> Frame:
+    def receive_any(self, request: int, seconds: float = STALL_SECONDS) -> Frame:
         """The next frame that answers ``request``, its body unread. Raises the error that the server answered with."""
-        while True:
-            frame = self.channel.next_frame(seconds)
-            if frame is None:
-                raise ConnectionLost("the server closed the connection", server=self.server)
-            if frame.opcode == wire.ERROR:
-                raise wire.decode_error(frame).at(server=self.server)
-            if frame.request != request:
-                raise ProtocolError(f"expected an answer to {request}, got one to {frame.request}", server=self.server)
-            if frame.opcode != wire.PROGRESS:
-                return frame
+        frame = self.channel.next_frame(seconds)
+        if frame is None:
+            raise ConnectionLost("the server closed the connection", server=self.server)
+        if frame.opcode == wire.ERROR:
+            raise wire.decode_error(frame).at(server=self.server)
+        if frame.request != request:
+            raise ProtocolError(f"expected an answer to {request}, got one to {frame.request}", server=self.server)
+        return frame
+
+    def receive(self, request: int, progress: Progress = no_progress) -> Frame:
+        """The next frame that answers ``request`` and does not just report progress."""
+        while (frame := self.receive_any(request)).opcode == wire.PROGRESS:
             progress(frame.uint("done"), frame.uint("total"))
+        return frame
 
     def receive_ok(self, request: int, progress: Progress = no_progress) -> Frame:
         """The OK that answers ``request``."""
@@ -136,7 +139,7 @@ class Pool:
         try:
             connection = Connection.open(server, self._topology, self._secret, seconds, seconds)
             try:
-                connection.expect(connection.receive(connection.send(wire.PING), seconds=seconds), wire.OK)
+                connection.expect(connection.receive_any(connection.send(wire.PING), seconds), wire.OK)
             finally:
                 connection.close()
         except S4Error as error:

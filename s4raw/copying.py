@@ -59,20 +59,21 @@ def plan_upload(source: str, target: str) -> Iterator[tuple[Item, int]]:
 
 def _files(top: str) -> Iterator[tuple[str, str, int]]:
     """Every file below ``top``: its path, its path below ``top``, its size; in order of their names."""
-    visited: set[tuple[int, int]] = set()
-    todo = [("", top)]
+    todo: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", top, frozenset())]
     while todo:
-        relative, path = todo.pop()
+        relative, path, above = todo.pop()
         try:
             status = os.stat(path)
             if stat.S_ISREG(status.st_mode):
                 yield path, relative, status.st_size
-            elif not stat.S_ISDIR(status.st_mode):
+                continue
+            if not stat.S_ISDIR(status.st_mode):
                 raise LocalFileError(f"{path} is neither a file nor a directory")
-            elif (status.st_dev, status.st_ino) not in visited:
-                visited.add((status.st_dev, status.st_ino))
-                names = sorted(os.listdir(path), reverse=True)
-                todo += [(os.path.join(relative, name), os.path.join(path, name)) for name in names]
+            if (status.st_dev, status.st_ino) in above:
+                continue  # a symlink back to a directory that it lies in
+            above |= {(status.st_dev, status.st_ino)}
+            for name in sorted(os.listdir(path), reverse=True):
+                todo.append((os.path.join(relative, name), os.path.join(path, name), above))
         except OSError as error:
             raise local_error(error, path) from None
 

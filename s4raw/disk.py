@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,27 +60,31 @@ class DataDirectory:
         """Open or create it. Raises ConfError when it is in use, of another version, or on an unfit file system."""
         self.path = os.path.realpath(path)
         self.tmp_path = os.path.join(self.path, "_tmp")
+        self._descriptors: list[int] = []
         try:
             os.makedirs(self.tmp_path, exist_ok=True)
-            self.root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self.tmp = os.open(self.tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._lock = self._open("_lock")
+            self.root = self._keep(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self.tmp = self._keep(os.open(self.tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
             os.close(self._open("_removals"))
-        except OSError as error:
-            raise ConfError(f"cannot use the data directory {self.path}: {error.strerror}") from None
-        try:
             self._take_lock()
             self._check_format()
             self._sweep()
             self._check_file_system()
+        except OSError as error:
+            self.close()
+            raise ConfError(f"cannot use the data directory {self.path}: {error.strerror}") from None
         except BaseException:
             self.close()
             raise
 
+    def _keep(self, fd: int) -> int:
+        self._descriptors.append(fd)
+        return fd
+
     def _take_lock(self) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(self._keep(self._open("_lock")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise ConfError(f"the data directory {self.path} is in use by another server") from None
 
     def _open(self, name: str) -> int:
@@ -87,8 +92,8 @@ class DataDirectory:
 
     def close(self) -> None:
         """Unlock and close the directory."""
-        for fd in (self._lock, self.tmp, self.root):
-            os.close(fd)
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def _check_format(self) -> None:
         path = os.path.join(self.path, "_format")
@@ -96,6 +101,8 @@ class DataDirectory:
             with open(path, encoding="utf-8", errors="replace") as file:
                 found = file.read(80)
         except FileNotFoundError:
+            found = ""
+        if not found:  # a new directory, or one whose first start was cut off
             with open(path, "w", encoding="utf-8") as file:
                 file.write(FORMAT)
             return
@@ -184,19 +191,19 @@ class Scratch:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a file or a directory with all that is in it, also what its owner made unwritable."""
+    """Remove a file or a directory with all that is in it, also what its owner made unwritable.
+
+    What cannot be removed (a mount point, say) stays until the next sweep.
+    """
     if os.path.islink(path) or not os.path.isdir(path):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(path)
         return
-
-    def unlock(_function: object, failed: str, _info: object) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(failed), 0o700)
-            os.chmod(failed, 0o700, follow_symlinks=True)
-            remove_tree(failed)
-
-    shutil.rmtree(path, onerror=unlock)
+    try:
+        shutil.rmtree(path)
+    except (OSError, RecursionError):  # something is unwritable, or nested too deeply for Python
+        for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", path], stderr=subprocess.DEVNULL, check=False)
 
 
 def _file_system(path: str) -> str:

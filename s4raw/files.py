@@ -8,9 +8,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from s4raw.digest import digest
 from s4raw.errors import LocalFileError, UsageError
 
-PART = ".part"
+PART = ".s4raw.part"
+MAX_NAME_BYTES = 255
 
 
 def local_error(error: OSError, path: str) -> LocalFileError:
@@ -35,43 +37,72 @@ def reading(path: str) -> Iterator[int]:
         os.close(fd)
 
 
+def part_name(path: str) -> str:
+    """Where a file is written until it is whole: ``PATH.s4raw.part``; a digest stands for a name that is too long."""
+    directory, name = os.path.split(path)
+    if len(os.fsencode(name + PART)) > MAX_NAME_BYTES:
+        name = digest(os.fsencode(name)).hex()
+    return os.path.join(directory, name + PART)
+
+
 @contextmanager
 def writing(path: str) -> Iterator[int]:
-    """A descriptor to write a local file to: ``PATH.part``, renamed at the end of the block, removed if it raises.
+    """A descriptor to write a local file to, by another name; renamed at the end of the block, removed if it raises.
 
-    What is there and no regular file (a pipe, a device) is written to as it is. Raises LocalFileError.
+    A symlink stays, the file it leads to is written. What is there and no regular file (a pipe, a device) is written to
+    as it is. Raises LocalFileError.
     """
     try:
-        with suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                with _special(path) as fd:
-                    yield fd
-                return
-        part = path + PART
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise LocalFileError(f"another copy is writing to {part}") from None
-        try:
-            os.ftruncate(fd, 0)
+        path = os.path.realpath(path)
+        with _as_it_is(path) if _is_special(path) else _by_another_name(path) as fd:
             yield fd
-            os.rename(part, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(part)
-            raise
-        finally:
-            os.close(fd)
     except OSError as error:
         raise local_error(error, path) from None
 
 
+def _is_special(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
-def _special(path: str) -> Iterator[int]:
+def _as_it_is(path: str) -> Iterator[int]:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _by_another_name(path: str) -> Iterator[int]:
+    part = part_name(path)
+    fd = _open_locked(part)
+    try:
+        os.ftruncate(fd, 0)
+        yield fd
+        os.rename(part, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _open_locked(part: str) -> int:
+    """Open and lock a file that others may rename or remove at any moment. Raises LocalFileError while one has it."""
+    while True:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.stat(part)):
+                return fd
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(fd)
+            raise LocalFileError(f"another copy is writing to {part}") from None
+        os.close(fd)  # it was renamed between our open and our lock: this is somebody's finished file

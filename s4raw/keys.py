@@ -21,7 +21,7 @@ MAX_BUCKET_BYTES = 255
 GLOB_CHARACTERS = "*?["
 
 _UNSPEAKABLE = re.compile(r"[\s\x00-\x1f\x7f]")
-_NUMERIC_PREFIX = re.compile(r"([0-9]+)(?:_|$)")
+_NUMERIC_PREFIX = re.compile(r"([0-9]+)(?:_|\Z)")
 
 
 class Key(NamedTuple):

@@ -311,6 +311,8 @@ class Session:
         """MAP, MAP_TO_N, MAP_FROM_N: run a command over the keys of this server that lie below a directory."""
         call = calls.MapCall(self.node, _map_request(frame), _SHAPES[frame.opcode])
         with closing(call):
+            self._progress(frame, 0, call.total)
+            self._await_start(frame)
             call.start()
             try:
                 self._watch(call, frame)
@@ -321,6 +323,14 @@ class Session:
             self._ok(frame, count=call.done)
         else:
             self._report(frame, failure)
+
+    def _await_start(self, frame: Frame) -> None:
+        """Every server of the ring has its plan: the client says so."""
+        start = self.channel.next_frame(self.service.idle_seconds)
+        if start is None:
+            raise ConnectionLost("the client left before the call started")
+        if start.opcode != wire.START or start.request != frame.request:
+            raise ProtocolError(f"expected START, got {wire.name_of(start.opcode)}")
 
     def _watch(self, call: calls.MapCall, frame: Frame) -> None:
         """Report progress until the call has finished. Raises ConnectionLost as soon as the client is gone."""

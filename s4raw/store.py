@@ -16,7 +16,7 @@ from typing import NamedTuple
 from s4raw import layout, tree
 from s4raw.digest import DIGEST_SIZE, digest_file
 from s4raw.disk import DataDirectory, disk_errors
-from s4raw.errors import Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
+from s4raw.errors import BadKey, Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Entry, Key, check_key, check_prefix
 
 RECORD_ATTRIBUTE = "user.s4raw"
@@ -77,17 +77,24 @@ class Store:
         """
         check_key(key)
         names = [key.bucket, *layout.to_names(key.name)]
-        with disk_errors(key):
-            os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())
-            os.fchmod(fd, 0o444)
-            for _ in range(_RACES):
-                try:
-                    with tree.descend(self.data.root, names[:-1], self._make_directory) as parent:
-                        return _link(fd, names[-1], parent)
-                except FileExistsError:
-                    raise KeyExists("key already exists", key=str(key)) from None
-                except FileNotFoundError:
-                    continue  # a delete pruned the directory in between
+        try:
+            with disk_errors(key):
+                os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())
+                os.fchmod(fd, 0o444)
+                self._link(fd, names, key)
+        except BaseException:
+            tree.prune(self.data.root, names[:-1])
+            raise
+
+    def _link(self, fd: int, names: list[str], key: Key) -> None:
+        for _ in range(_RACES):
+            try:
+                with tree.descend(self.data.root, names[:-1], self._make_directory) as parent:
+                    return _link(fd, names[-1], parent)
+            except FileExistsError:
+                raise KeyExists("key already exists", key=str(key)) from None
+            except FileNotFoundError:
+                continue  # a delete pruned the directory in between
         raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
 
     def publish_file(self, fd: int, key: Key, buffer: memoryview | None = None) -> Record:
@@ -106,21 +113,22 @@ class Store:
 
     def open(self, key: Key) -> Stored:
         """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
-        fd = self._open_file(key)
+        fd, _ = self._open_file(key)
         try:
             with disk_errors(key):
                 status = os.fstat(fd)
                 record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
             if record.size != status.st_size:
                 raise Corrupt(f"the file has {status.st_size} bytes, its record says {record.size}")
-            return Stored(fd, record, status.st_mtime_ns)
+            return Stored(fd, record, max(0, status.st_mtime_ns))
         except BaseException as error:
             os.close(fd)
             if isinstance(error, S4Error):
                 error.at(key=str(key))
             raise
 
-    def _open_file(self, key: Key) -> int:
+    def _open_file(self, key: Key) -> tuple[int, list[str]]:
+        """A descriptor of the key's file, and the names on disk that lead to it. Raises NoSuchKey."""
         check_key(key)
         names = [key.bucket, *layout.to_names(key.name)]
         try:
@@ -128,36 +136,38 @@ class Store:
                 fd = tree.open_file(names[-1], parent)
                 if fd is None:
                     with tree.descend(parent, names[-1:]) as directory:
+                        names.append(layout.SELF)
                         fd = tree.open_file(layout.SELF, directory)
         except FileNotFoundError:
             fd = None
         if fd is None:
             raise NoSuchKey("no such key", key=str(key))
-        return fd
+        return fd, names
 
     def exists(self, key: Key) -> bool:
         """Whether a key is stored."""
         try:
-            os.close(self._open_file(key))
+            os.close(self._open_file(key)[0])
         except NoSuchKey:
             return False
         return True
 
     def path(self, key: Key) -> str:
         """The absolute path of a stored key, for commands. Raises NoSuchKey."""
-        fd = self._open_file(key)
-        try:
-            return os.readlink(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
+        fd, names = self._open_file(key)
+        os.close(fd)
+        return os.path.join(self.data.path, *names)
 
     def buckets(self) -> Generator[Entry, None, None]:
         """The buckets that hold a key, in order; the time is the directory's."""
         with disk_errors():
-            names = [name for name in os.listdir(self.data.root) if not name.startswith("_")]
+            names = [name for name in os.listdir(self.data.root) if _is_bucket(name)]
             for name in sorted(names):
                 if any(True for _ in self.list(Key(name, ""), recursive=True)):
-                    yield Entry(name, 0, os.stat(name, dir_fd=self.data.root).st_mtime_ns)
+                    try:
+                        yield Entry(name, 0, max(0, os.stat(name, dir_fd=self.data.root).st_mtime_ns))
+                    except FileNotFoundError:
+                        continue  # pruned in between
 
     def list(self, prefix: Key, recursive: bool) -> Generator[Entry, None, None]:
         """The keys that begin with ``prefix.name``, in order of their UTF-8 bytes.
@@ -201,6 +211,14 @@ class Store:
             count += 1
             each()
         return count
+
+
+def _is_bucket(name: str) -> bool:
+    try:
+        check_prefix(Key(name, ""))
+    except BadKey:
+        return False
+    return True
 
 
 def _link(fd: int, name: str, parent: int) -> None:

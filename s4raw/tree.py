@@ -8,12 +8,11 @@ starts again. A symlink is treated as nothing at all.
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from operator import attrgetter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 
 from s4raw import layout
 from s4raw.keys import Entry
@@ -100,32 +99,62 @@ def prune(root: int, names: list[str]) -> None:
         try:
             with descend(root, names[: depth - 1]) as parent:
                 os.rmdir(names[depth - 1], dir_fd=parent)
+        except FileNotFoundError:
+            continue  # never made, or pruned by somebody else
         except OSError:
             return
 
 
-def walk(fd: int, base: str, prefix: str, recursive: bool) -> Iterator[Entry]:
+def walk(fd: int, base: str, prefix: str, recursive: bool) -> Generator[Entry, None, None]:
     """The keys below an open directory, in order of their UTF-8 bytes. Closes ``fd``.
 
     ``base`` is what the directory contributes to the keys in it; only those that go on with ``prefix`` are given.
-    Memory is bounded by the largest directory.
+    Memory is bounded by the largest directory, and a key may have hundreds of parts: there is no recursion.
     """
+    levels = [(fd, base, iter(_sorted_children(fd, prefix)))]
     try:
-        children = sorted(_children(fd, prefix))
-        parts = (_entries(fd, base, prefix, recursive, child) for child in children)
-        if any(name.startswith("%+") for _, _, name in children):
-            yield from heapq.merge(*parts, key=attrgetter("name"))  # a piece's keys may lie on both sides of a sibling
-        else:
-            for part in parts:
-                yield from part
+        while levels:
+            fd, base, children = levels[-1]
+            child = next(children, None)
+            if child is None:
+                os.close(levels.pop()[0])
+                continue
+            share, is_directory, name = child
+            if not is_directory:
+                yield from _key(fd, base + share, name)
+            elif (inner := open_directory(name, fd)) is not None:
+                if recursive:
+                    levels.append((inner, base + share, iter(_sorted_children(inner, ""))))
+                elif any(True for _ in walk(inner, "", "", True)):
+                    yield Entry(
+                        base + share, 0, 0, True
+                    )  # one without a key, which a put may be about to fill, is none
     finally:
-        os.close(fd)
+        for fd, _, _ in levels:
+            os.close(fd)
 
 
-_Child = tuple[str, bool, str]  # what it sorts by, its share of the key; whether it is a directory; its name on disk
+def _key(fd: int, key_name: str, name: str) -> Iterator[Entry]:
+    """The key ``name`` in a directory, which may be a file or, by now, a directory that holds it as SELF."""
+    try:
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            status = os.stat(f"{name}/{layout.SELF}", dir_fd=fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # deleted in between, or a directory without a key of its name
+    if stat.S_ISREG(status.st_mode):
+        yield Entry(key_name, status.st_size, max(0, status.st_mtime_ns))
+
+
+_Child = tuple[str, bool, str]  # what it sorts by, its share of the key; whether it is a directory; its path on disk
+
+
+def _sorted_children(fd: int, prefix: str) -> list[_Child]:
+    return sorted(_children(fd, prefix))
 
 
 def _children(fd: int, prefix: str) -> Iterator[_Child]:
+    """What lies in a directory and goes on with ``prefix``; the pieces of a long part count as what lies in them."""
     with os.scandir(fd) as found:
         for entry in found:
             name = entry.name
@@ -133,30 +162,26 @@ def _children(fd: int, prefix: str) -> Iterator[_Child]:
                 continue  # not ours
             if entry.is_dir(follow_symlinks=False):
                 share = layout.directory_prefix(name)
-                if share.startswith(prefix) or prefix.startswith(share):
+                if name.startswith("%+"):
+                    yield from _continued(fd, name, share, prefix)
+                    continue
+                if share.startswith(prefix):
                     yield share, True, name
-                if not name.startswith("%+") and share[:-1].startswith(prefix):
-                    yield share[:-1], False, f"{name}/{layout.SELF}"
+                if share[:-1].startswith(prefix):
+                    yield share[:-1], False, name
             elif entry.is_file(follow_symlinks=False) and name != layout.SELF:
                 share = layout.decode(name)
                 if share.startswith(prefix):
                     yield share, False, name
 
 
-def _entries(fd: int, base: str, prefix: str, recursive: bool, child: _Child) -> Iterator[Entry]:
-    share, is_directory, name = child
-    if not is_directory:
+def _continued(fd: int, name: str, share: str, prefix: str) -> Iterator[_Child]:
+    if (share.startswith(prefix) or prefix.startswith(share)) and (inner := open_directory(name, fd)) is not None:
         try:
-            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return  # deleted in between, or a directory without a key of its name
-        yield Entry(base + share, status.st_size, status.st_mtime_ns)
-    elif (inner := open_directory(name, fd)) is not None:
-        below = walk(inner, base + share, prefix[len(share) :], recursive)
-        if recursive or name.startswith("%+"):
-            yield from below
-        elif any(True for _ in below):  # a directory without a key is no common prefix: a put may be about to fill it
-            yield Entry(base + share, 0, 0, True)
+            for rest, is_directory, below in _children(inner, prefix[len(share) :]):
+                yield share + rest, is_directory, f"{name}/{below}"
+        finally:
+            os.close(inner)
 
 
 def _is_utf8(name: str) -> bool:
@@ -187,8 +212,14 @@ def make_way(name: str, parent: int, spare: int) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "neither a file nor a directory", name)
     prepared = f"way-{os.getpid()}-{threading.get_ident()}"
     os.mkdir(prepared, 0o755, dir_fd=spare)
-    os.link(name, f"{prepared}/{layout.SELF}", src_dir_fd=parent, dst_dir_fd=spare, follow_symlinks=False)
-    _exchange(parent, name, spare, prepared)
+    try:
+        os.link(name, f"{prepared}/{layout.SELF}", src_dir_fd=parent, dst_dir_fd=spare, follow_symlinks=False)
+        _exchange(parent, name, spare, prepared)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{prepared}/{layout.SELF}", dir_fd=spare)
+        os.rmdir(prepared, dir_fd=spare)
+        raise
     os.unlink(prepared, dir_fd=spare)
 
 

@@ -45,6 +45,13 @@ def _number(arguments: Arguments, option: str, default: float) -> float:
     return number
 
 
+def _count(arguments: Arguments, option: str, default: int) -> int:
+    number = _number(arguments, option, default)
+    if number != int(number):
+        raise UsageError(f"{option} needs a whole number, got {arguments[option]!r}")
+    return int(number)
+
+
 def _timeout(arguments: Arguments) -> float:
     if arguments["--timeout"] is None and TIMEOUT_VARIABLE in os.environ:
         return _number({TIMEOUT_VARIABLE: os.environ[TIMEOUT_VARIABLE]}, TIMEOUT_VARIABLE, DEFAULT_TIMEOUT)
@@ -243,18 +250,15 @@ def server(arguments: Arguments) -> int:
 
     defaults = Options()
 
-    def count(option: str, default: int) -> int:
-        return int(_number(arguments, option, default))
-
     descriptors = {name: arguments[f"--{name}-fd"] for name in ("listen", "lifeline")}
     serve(
         Options(
             conf=arguments["--conf"],
-            port=count("--port", 0) or None,
+            port=_count(arguments, "--port", 0) or None,
             data=arguments["--data"] or defaults.data,
-            max_io_jobs=count("--max-io-jobs", defaults.max_io_jobs),
-            max_cpu_jobs=count("--max-cpu-jobs", defaults.max_cpu_jobs),
-            max_connections=count("--max-connections", defaults.max_connections),
+            max_io_jobs=_count(arguments, "--max-io-jobs", defaults.max_io_jobs),
+            max_cpu_jobs=_count(arguments, "--max-cpu-jobs", defaults.max_cpu_jobs),
+            max_connections=_count(arguments, "--max-connections", defaults.max_connections),
             idle_seconds=_number(arguments, "--idle-timeout", defaults.idle_seconds),
             grace_seconds=_number(arguments, "--grace", defaults.grace_seconds),
             access_log=arguments["--access-log"],
@@ -271,7 +275,7 @@ def local(arguments: Arguments) -> int:
 
     from s4raw.local import LocalRing, run_in_ring
 
-    count = int(_number(arguments, "-n", 3))
+    count = _count(arguments, "-n", 3)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with LocalRing(count, arguments["--data"]) as ring:
         if arguments["CMD"]:

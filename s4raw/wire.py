@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
-from s4raw.errors import ProtocolError, S4Error, VersionMismatch, from_code
+from s4raw.errors import ProtocolError, S4Error, UsageError, VersionMismatch, from_code
 from s4raw.keys import Entry
 from s4raw.record import NamedTuple
 
@@ -24,7 +24,7 @@ VERSION = 1
 # Opcodes: connection, requests, answers.
 HELLO, PROOF = 1, 2
 PING, PUT, GET, STAT, LIST, REMOVE, REMOVE_PREFIX = 16, 17, 18, 19, 20, 21, 22
-EVAL, MAP, MAP_TO_N, MAP_FROM_N = 32, 33, 34, 35
+EVAL, MAP, MAP_TO_N, MAP_FROM_N, START = 32, 33, 34, 35, 36
 OK, DATA, END, ERROR, PROGRESS = 64, 65, 66, 67, 68
 
 # Flags.
@@ -40,7 +40,7 @@ WHOLE_BODY = 256 << 10  # a put of at most this many bytes goes in one frame, it
 _NAMES = {
     HELLO: "HELLO", PROOF: "PROOF", PING: "PING", PUT: "PUT", GET: "GET", STAT: "STAT", LIST: "LIST",
     REMOVE: "REMOVE", REMOVE_PREFIX: "REMOVE_PREFIX", EVAL: "EVAL", MAP: "MAP", MAP_TO_N: "MAP_TO_N",
-    MAP_FROM_N: "MAP_FROM_N", OK: "OK", DATA: "DATA", END: "END", ERROR: "ERROR", PROGRESS: "PROGRESS",
+    MAP_FROM_N: "MAP_FROM_N", START: "START", OK: "OK", DATA: "DATA", END: "END", ERROR: "ERROR", PROGRESS: "PROGRESS",
 }  # fmt: skip
 _BODY_LIMITS = {PUT: WHOLE_BODY, OK: MAX_BODY, DATA: MAX_DATA}
 
@@ -59,7 +59,7 @@ _BY_TAG = {tag: (name, kind) for name, (tag, kind) in _FIELDS.items()}
 _HEAD = Struct("<4sBBHIIQ")
 _FIELD = Struct("<BI")
 _UINT64 = Struct("<Q")
-_ENTRY = Struct("<HBQQ")
+_ENTRY = Struct("<HBQq")
 HEAD_SIZE = _HEAD.size
 
 Value = str | bytes | int
@@ -102,21 +102,28 @@ class Frame(NamedTuple):
 
 
 def encode(opcode: int, request: int = 0, flags: int = 0, body_length: int = 0, /, **fields: Value) -> bytes:
-    """A frame's head and header as bytes; its body is sent after them. Raises ValueError for an oversized header."""
+    """A frame's head and header as bytes; its body is sent after them. Raises UsageError for what cannot be sent."""
     parts = [b""]
     for name, value in fields.items():
         tag, _ = _FIELDS[name]
         if isinstance(value, str):
-            value = value.encode()
+            value = _encode_text(name, value)
         elif isinstance(value, int):
             value = _UINT64.pack(value)
         parts.append(_FIELD.pack(tag, len(value)))
         parts.append(value)
     header_length = sum(map(len, parts))
     if header_length > MAX_HEADER:
-        raise ValueError(f"a header of {header_length} bytes is over the limit of {MAX_HEADER}")
+        raise UsageError(f"the request is too long: its header has {header_length} bytes, the limit is {MAX_HEADER}")
     parts[0] = _HEAD.pack(MAGIC, VERSION, opcode, flags, request, header_length, body_length)
     return b"".join(parts)
+
+
+def _encode_text(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the {name} is not UTF-8: {text!r}") from None
 
 
 def decode_fields(header: memoryview) -> dict[str, Value]:
@@ -264,12 +271,16 @@ def encode_error(request: int, error: S4Error) -> bytes:
         ERROR,
         request,
         code=error.code,
-        message=error.message[:8192],
+        message=_printable(error.message[:8192]),
         server=error.server,
-        key=error.key,
+        key=_printable(error.key),
         detail=error.detail[-(64 << 10) :],
         status=error.status,
     )
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def decode_error(frame: Frame) -> S4Error:

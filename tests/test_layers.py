@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "connection": {"errors", "wire", "net", "handshake", "ring"},
     "bodies": {"record", "errors", "keys", "digest", "wire", "net", "connection"},
     "reader": {"keys", "digest", "connection", "bodies"},
-    "files": {"errors"},
+    "files": {"errors", "digest"},
     "fanout": {"errors", "connection"},
     "client": {
         *("record", "errors", "keys", "digest", "ring", "wire"),

@@ -153,7 +153,7 @@ def receive_stream(connection: Connection, request: int) -> Iterator[tuple[Frame
     while True:
         frame = connection.expect(connection.receive(request), wire.DATA, wire.END)
         if frame.opcode == wire.END:
-            check_end(frame, size, state.digest())
+            check_end(frame, size, state.digest(), connection.server)
             yield frame, scratch[:0]
             return
         if frame.body_length > len(scratch):
@@ -174,8 +174,8 @@ def write_all(fd: int) -> Write:
     return write
 
 
-def check_end(frame: Frame, size: int, found: bytes) -> None:
+def check_end(frame: Frame, size: int, found: bytes, server: str = "") -> None:
     """Check a streamed body against its END frame. Raises Corrupt."""
     if frame.uint("size") != size:
-        raise Corrupt(f"{size} bytes came, {frame.uint('size')} were sent")
-    verify("what came", found, frame.blob("digest"))
+        raise Corrupt(f"{size} bytes came, {frame.uint('size')} were sent", server=server)
+    verify("what came", found, frame.blob("digest"), server=server)

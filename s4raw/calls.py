@@ -13,8 +13,10 @@ import threading
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 
 from s4raw.compute import MapFromNTask, MapRequest, MapTask, MapToNTask, Node, Task, run_task
+from s4raw.disk import disk_errors
 from s4raw.errors import InternalError, S4Error
 from s4raw.keys import Key, common_suffix, key_prefix
 from s4raw.procs import Cancellation
@@ -33,14 +35,23 @@ class MapCall:
         self._node = node
         self._request = request
         self._lock = threading.Lock()
-        self._spool = tempfile.TemporaryFile(dir=node.store.data.tmp_path)
-        group, self._build = shape
-        for names in group(node, request):
-            self._spool.write("\0".join(names).encode() + _END)  # a name is never empty, nor holds a NUL
-            self.total += 1
-        self._tasks = self._read_tasks()
         self._workers: list[threading.Thread] = []
         self._running = 0
+        group, self._build = shape
+        self._files = ExitStack()
+        self._files.callback(self.cancellation.close)
+        self._files.callback(os.close, self.finished)
+        try:
+            with disk_errors():
+                self._spool = self._files.enter_context(tempfile.TemporaryFile(dir=node.store.data.tmp_path))
+                for names in group(node, request):
+                    self._spool.write("\0".join(names).encode() + _END)  # a name is never empty, nor holds a NUL
+                    self.total += 1
+                self._spool.flush()
+        except BaseException:
+            self.close()
+            raise
+        self._tasks = self._read_tasks()
 
     def start(self) -> None:
         """Start as many workers as there are CPU slots, or tasks."""
@@ -64,9 +75,8 @@ class MapCall:
 
     def close(self) -> None:
         """Release what the call held."""
-        self._spool.close()
-        self.cancellation.close()
-        os.close(self.finished)
+        with suppress(OSError):  # what a full disk did not take
+            self._files.close()
 
     def _read_tasks(self) -> Iterator[Task]:
         """Build the tasks from the spool, which keeps memory bounded whatever their number."""

@@ -153,7 +153,7 @@ class MapFromNTask:
     def stdin(self) -> int:
         """An unnamed file that lists the inputs' paths, a line each."""
         _refuse_existing(self.node, self.key)
-        with tempfile.TemporaryFile(dir=self.node.store.data.tmp_path) as file:
+        with disk_errors(self.key), tempfile.TemporaryFile(dir=self.node.store.data.tmp_path) as file:
             for key in self.inputs:
                 file.write(os.fsencode(self.node.store.path(self.node.check_place(key))) + b"\n")
             file.flush()

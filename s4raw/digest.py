@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from xxhash import xxh3_128
+from xxhash import xxh3_64_intdigest, xxh3_128
 
 from s4raw.errors import Corrupt
 
@@ -18,6 +18,11 @@ Buffer = bytes | bytearray | memoryview
 def digest(data: Buffer) -> bytes:
     """The 16-byte digest of ``data`` (canonical, big-endian xxh3_128)."""
     return xxh3_128(data).digest()
+
+
+def checksum(data: Buffer) -> int:
+    """A checksum of 32 bits: the low half of xxh3_64."""
+    return xxh3_64_intdigest(data) & 0xFFFFFFFF
 
 
 def digest_file(fd: int, buffer: memoryview | None = None) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ which refuses to replace. A crash leaves the whole key or nothing. ``docs/format
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -117,7 +118,7 @@ class Store:
         try:
             with disk_errors(key):
                 status = os.fstat(fd)
-                record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
+                record = Record.decode(_read_record(fd))
             if record.size != status.st_size:
                 raise Corrupt(f"the file has {status.st_size} bytes, its record says {record.size}")
             return Stored(fd, record, max(0, status.st_mtime_ns))
@@ -211,6 +212,15 @@ class Store:
             count += 1
             each()
         return count
+
+
+def _read_record(fd: int) -> bytes:
+    try:
+        return os.getxattr(fd, RECORD_ATTRIBUTE)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            raise Corrupt("the key's file has no record") from None
+        raise
 
 
 def _is_bucket(name: str) -> bool:

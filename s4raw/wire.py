@@ -1,12 +1,15 @@
 """The wire protocol: frames to bytes and bytes to frames. No sockets, files or clocks. See ``docs/format.md``.
 
-A frame is a fixed head of 24 bytes, a header of typed fields, and a body:
+A frame is a fixed head of 28 bytes, a header of typed fields, and a body:
 
-    magic "s4rw" | version u8 | opcode u8 | flags u16 | request u32 | header length u32 | body length u64
+    magic "s4rw" | version u8 | opcode u8 | flags u16 | request u32 | header length u32 | body length u64 | checksum u32
 
-All integers are little-endian. Requests on one connection are answered in the order they were sent. A body whose length
-is known lies in its frame; one whose length is not (flag STREAM) follows in DATA frames and ends with an END frame that
-carries the digest of all of it. Every length is checked against its limit before anything is allocated for it.
+The checksum covers the head before it and the header, so a flipped bit cannot turn one key into another; bodies have
+their digests. All integers are little-endian.
+
+Requests on one connection are answered in the order they were sent. A body whose length is known lies in its frame; one
+whose length is not (flag STREAM) follows in DATA frames and ends with an END frame that carries the digest of all of
+it. Every length is checked against its limit before anything is allocated for it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
+from s4raw.digest import checksum
 from s4raw.errors import ProtocolError, S4Error, UsageError, VersionMismatch, from_code
 from s4raw.keys import Entry
 from s4raw.record import NamedTuple
@@ -57,10 +61,11 @@ _FIELDS = {
 _BY_TAG = {tag: (name, kind) for name, (tag, kind) in _FIELDS.items()}
 
 _HEAD = Struct("<4sBBHIIQ")
+_CHECKSUM = Struct("<I")
 _FIELD = Struct("<BI")
 _UINT64 = Struct("<Q")
 _ENTRY = Struct("<HBQq")
-HEAD_SIZE = _HEAD.size
+HEAD_SIZE = _HEAD.size + _CHECKSUM.size
 
 Value = str | bytes | int
 
@@ -103,7 +108,7 @@ class Frame(NamedTuple):
 
 def encode(opcode: int, request: int = 0, flags: int = 0, body_length: int = 0, /, **fields: Value) -> bytes:
     """A frame's head and header as bytes; its body is sent after them. Raises UsageError for what cannot be sent."""
-    parts = [b""]
+    parts: list[bytes] = []
     for name, value in fields.items():
         tag, _ = _FIELDS[name]
         if isinstance(value, str):
@@ -115,8 +120,9 @@ def encode(opcode: int, request: int = 0, flags: int = 0, body_length: int = 0, 
     header_length = sum(map(len, parts))
     if header_length > MAX_HEADER:
         raise UsageError(f"the request is too long: its header has {header_length} bytes, the limit is {MAX_HEADER}")
-    parts[0] = _HEAD.pack(MAGIC, VERSION, opcode, flags, request, header_length, body_length)
-    return b"".join(parts)
+    head = _HEAD.pack(MAGIC, VERSION, opcode, flags, request, header_length, body_length)
+    header = b"".join(parts)
+    return head + _CHECKSUM.pack(checksum(head + header)) + header
 
 
 def _encode_text(name: str, text: str) -> bytes:
@@ -233,11 +239,20 @@ class Decoder:
             self._needed = HEAD_SIZE + header_length
             return None
         begin = self._start + HEAD_SIZE
-        fields = decode_fields(self._view[begin : begin + header_length])
+        header = self._view[begin : begin + header_length]
+        self._check_sum(header)
+        fields = decode_fields(header)
         self._start = begin + header_length
         self._needed = HEAD_SIZE
         self.body_left = body_length
         return Frame(opcode, flags, request, fields, body_length)
+
+    def _check_sum(self, header: memoryview) -> None:
+        """Raises ProtocolError when the head and header are not what was sent."""
+        end = self._start + _HEAD.size
+        found = checksum(bytes(self._view[self._start : end]) + header)
+        if found != _CHECKSUM.unpack_from(self._view, end)[0]:
+            raise ProtocolError("a frame was damaged on its way: its checksum does not match")
 
     def _check_head(self, magic: bytes, version: int, opcode: int, header_length: int, body_length: int) -> None:
         if magic != MAGIC:

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "digest": {"errors"},
     "ring": {"record", "errors", "keys", "digest"},
     # the protocol and its connections
-    "wire": {"record", "errors", "keys"},
+    "wire": {"record", "errors", "keys", "digest"},
     "net": {"record", "errors", "wire"},
     "handshake": {"errors", "wire", "net", "ring"},
     "serving": {"log", "net"},
@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the server
     "procs": {"errors"},
     "compute": {"errors", "log", "keys", "handshake", "ring", "disk", "store", "procs", "client", "bulk"},
-    "calls": {"errors", "keys", "procs", "compute"},
+    "calls": {"errors", "disk", "keys", "procs", "compute"},
     "server": {
         *("errors", "keys", "digest", "wire", "net", "handshake", "serving"),
         *("disk", "store", "bodies", "procs", "compute", "calls"),

@@ -232,9 +232,11 @@ class Decoder:
             raise ValueError(f"{self.body_left} bytes of the last frame's body were not consumed")
         if self.buffered < HEAD_SIZE:
             self._needed = HEAD_SIZE
+            self._check_magic()
             return None
-        magic, version, opcode, flags, request, header_length, body_length = _HEAD.unpack_from(self._view, self._start)
-        self._check_head(magic, version, opcode, header_length, body_length)
+        self._check_magic()
+        _, version, opcode, flags, request, header_length, body_length = _HEAD.unpack_from(self._view, self._start)
+        self._check_head(version, opcode, header_length, body_length)
         if self.buffered < HEAD_SIZE + header_length:
             self._needed = HEAD_SIZE + header_length
             return None
@@ -247,6 +249,11 @@ class Decoder:
         self.body_left = body_length
         return Frame(opcode, flags, request, fields, body_length)
 
+    def _check_magic(self) -> None:
+        found = bytes(self._view[self._start : min(self._end, self._start + len(MAGIC))])
+        if not MAGIC.startswith(found):
+            raise ProtocolError(f"not the s4raw protocol: a frame begins with {MAGIC!r}, got {found!r}")
+
     def _check_sum(self, header: memoryview) -> None:
         """Raises ProtocolError when the head and header are not what was sent."""
         end = self._start + _HEAD.size
@@ -254,9 +261,7 @@ class Decoder:
         if found != _CHECKSUM.unpack_from(self._view, end)[0]:
             raise ProtocolError("a frame was damaged on its way: its checksum does not match")
 
-    def _check_head(self, magic: bytes, version: int, opcode: int, header_length: int, body_length: int) -> None:
-        if magic != MAGIC:
-            raise ProtocolError(f"not the s4raw protocol: a frame begins with {MAGIC!r}, got {magic!r}")
+    def _check_head(self, version: int, opcode: int, header_length: int, body_length: int) -> None:
         if version != VERSION:
             raise VersionMismatch(f"this end speaks version {VERSION} of the protocol, the peer version {version}")
         if opcode not in _NAMES:

@@ -7,10 +7,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from itertools import islice
 
 from s4raw import bodies, files, wire
-from s4raw.client import Ring
+from s4raw.client import ATTEMPTS, Ring
 from s4raw.connection import Connection
 from s4raw.errors import ConnectionLost, PeerTimeout, S4Error
 from s4raw.fanout import Fanout
@@ -54,9 +53,8 @@ def _by_server(ring: Ring, items: Iterable[Item]) -> dict[str, list[Item]]:
 class _Flight(NamedTuple):
     """A request whose answer is still to come."""
 
-    request: int
     item: Item
-    size: int
+    sent: bodies.Sent
 
 
 class _Train:
@@ -69,71 +67,71 @@ class _Train:
         self._check = check
 
     def run(self, server: str, share: Iterable[Item], upload: bool) -> None:
-        """Put or get the files of one server."""
+        """Put or get the files of one server. Raises ConnectionLost after ATTEMPTS without a file that got through."""
         send, again = (self._put, self._put_again) if upload else (self._get, self._get_again)
-        items = iter(share)
-        flights: deque[_Flight] = deque()
-        lost = False
+        todo, flights = deque(share), deque[_Flight]()
+        attempts, left = ATTEMPTS, len(todo)
         while True:
             try:
-                with self._lease(server, lost) as connection:
-                    return send(connection, items, flights)
-            except (ConnectionLost, PeerTimeout):
+                with self._lease(server, attempts < ATTEMPTS) as connection:
+                    return send(connection, todo, flights)
+            except (ConnectionLost, PeerTimeout) as error:
                 self._check()
-                lost = True
+                attempts = (ATTEMPTS if len(todo) < left else attempts) - 1
+                left = len(todo)
+                if not attempts:
+                    error.at(server=server)
+                    raise
             except S4Error as error:
                 error.at(server=server, key=str(flights[0].item.key) if flights else "")
                 raise
             while flights:
-                self._done(flights[0].item, again(flights[0].item))
+                self._done(flights[0].item, again(flights[0]))
                 flights.popleft()
 
-    def _put(self, connection: Connection, items: Iterator[Item], flights: deque[_Flight]) -> None:
-        for item in items:
+    def _put(self, connection: Connection, todo: deque[Item], flights: deque[_Flight]) -> None:
+        while todo:
             self._check()
-            with _source(item) as fd:
-                size = os.fstat(fd).st_size
-                alone = size > wire.WHOLE_BODY
+            with _source(todo[0]) as fd:
+                alone = os.fstat(fd).st_size > wire.WHOLE_BODY
                 if alone:
                     self._settle_puts(connection, flights, 0)  # so that an answer in mid-body can only be an error
-                flights.append(_Flight(0, item, size))
-                sent = bodies.send_file(connection, item.key, fd)
-                flights[-1] = _Flight(sent.request, item, sent.size)
+                item = todo.popleft()
+                flights.append(_Flight(item, bodies.Sent(0, 0, b"")))
+                flights[-1] = _Flight(item, bodies.send_file(connection, item.key, fd))
             if alone or len(flights) >= WINDOW:
                 self._settle_puts(connection, flights, 0 if alone else WINDOW // 2)
         self._settle_puts(connection, flights, 0)
 
     def _settle_puts(self, connection: Connection, flights: deque[_Flight], most: int) -> None:
         while len(flights) > most:
-            connection.receive_ok(flights[0].request)
+            connection.receive_ok(flights[0].sent.request)
             flight = flights.popleft()
-            self._done(flight.item, flight.size)
+            self._done(flight.item, flight.sent.size)
 
-    def _put_again(self, item: Item) -> int:
-        with _source(item) as fd:
-            return self._ring.put_with(item.key, lambda c, key: bodies.send_file(c, key, fd), lost=True)
+    def _put_again(self, flight: _Flight) -> int:
+        with _source(flight.item) as fd:
+            return self._ring.put_with(flight.item.key, lambda c, key: bodies.send_file(c, key, fd), lost=flight.sent)
 
-    def _get(self, connection: Connection, items: Iterator[Item], flights: deque[_Flight]) -> None:
-        more = True
-        while more or flights:
+    def _get(self, connection: Connection, todo: deque[Item], flights: deque[_Flight]) -> None:
+        while todo or flights:
             heads = []
-            for item in islice(items, WINDOW - len(flights)):
-                request = connection.next_request()
+            while todo and len(flights) < WINDOW:
+                item, request = todo.popleft(), connection.next_request()
                 heads.append(wire.encode(wire.GET, request, bucket=item.key.bucket, key=item.key.name))
-                flights.append(_Flight(request, item, 0))
-            more = bool(heads)
+                flights.append(_Flight(item, bodies.Sent(request, 0, b"")))
             connection.channel.send(b"".join(heads))
-            while len(flights) > (WINDOW // 2 if more else 0):
+            while len(flights) > (WINDOW // 2 if todo else 0):
                 self._check()
                 item = flights[0].item
-                frame = connection.receive_ok(flights[0].request)
+                frame = connection.receive_ok(flights[0].sent.request)
                 with files.writing(str(item.file)) as fd:
                     size = bodies.receive_body(connection, frame, item.key, bodies.write_all(fd))
                 flights.popleft()
                 self._done(item, size)
 
-    def _get_again(self, item: Item) -> int:
-        return self._ring.get_file(item.key, str(item.file))
+    def _get_again(self, flight: _Flight) -> int:
+        return self._ring.get_file(flight.item.key, str(flight.item.file))
 
 
 @contextmanager

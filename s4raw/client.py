@@ -23,7 +23,7 @@ from functools import partial
 from operator import attrgetter
 
 from s4raw import bodies, files, wire
-from s4raw.bodies import Moved, not_told
+from s4raw.bodies import Moved, Sent, not_told
 from s4raw.connection import Connection, Pool, Progress, no_progress
 from s4raw.digest import BUFFER_SIZE, Buffer
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-Send = Callable[[Connection, Key], bodies.Sent]  # sends a put
+Send = Callable[[Connection, Key], Sent]  # sends a put
 Sink = Callable[[memoryview], object]
 
 
@@ -105,25 +105,28 @@ class Ring:
             as_key(key), lambda connection, key: bodies.send_stream(connection, key, fd, moved), attempts=1
         )
 
-    def put_with(self, key: Key, send: Send, attempts: int = ATTEMPTS, lost: bool = False) -> int:
-        """Put, and put again when the connection was lost (as it was before already, if ``lost``); returns the size.
+    def put_with(self, key: Key, send: Send, attempts: int = ATTEMPTS, lost: Sent | None = None) -> int:
+        """Put, and put again when the connection was lost; returns the size in bytes.
 
-        The key may be there then because of an attempt whose answer got lost: with the same digest, it is put.
+        ``lost`` is an attempt of the caller's own that got no answer. The key may be there because of such an attempt:
+        with the digest of what was sent, it is put.
         """
-        server, sent = self.topology.place(key), bodies.Sent(0, 0, b"")
+        server, sent = self.topology.place(key), lost or Sent(0, 0, b"")
+        again = lost is not None
         for left in range(attempts - 1, -1, -1):
             try:
-                with self.pool.lease(server, fresh=lost or attempts == 1) as connection:
-                    sent = send(connection, key)
-                    connection.receive_ok(sent.request)
+                with self.pool.lease(server, fresh=again or attempts == 1) as connection:
+                    latest = send(connection, key)
+                    sent = latest if latest.digest else sent  # none: the server said no before all was sent
+                    connection.receive_ok(latest.request)
                 break
             except (ConnectionLost, PeerTimeout) as error:
-                lost = True
+                again = True
                 if not left and not self._has(key, sent.digest):
                     error.at(key=str(key))
                     raise
             except KeyExists:
-                if not lost or not self._has(key, sent.digest):
+                if not again or not self._has(key, sent.digest):
                     raise
                 break
             except S4Error as error:
@@ -351,7 +354,7 @@ class Ring:
                     progress(sum(done for done, _ in reports.values()), sum(total for _, total in reports.values()))
 
             try:
-                with fanout.lease(server) as connection:
+                with fanout.lease(server, fresh=True) as connection:  # such a call is not made twice
                     counts[server] = action(connection, report).uint("count")
             except S4Error as error:
                 error.at(server=server)

@@ -161,9 +161,9 @@ class Session:
 
     def put(self, frame: Frame) -> None:
         """PUT: publish a body under a key."""
-        key = self._key(frame)
         if frame.flags & wire.STREAM:
-            return self._put_stream(frame, key)
+            return self._put_stream(frame)
+        key = self._key(frame)
         with self.service.buffers.borrow() as buffer:
             body = buffer[: self.channel.read_into(buffer)]
             found = digest(body)
@@ -173,8 +173,9 @@ class Session:
                 self.node.store.publish(fd, key, Record(len(body), found))
         self._ok(frame)
 
-    def _put_stream(self, frame: Frame, key: Key) -> None:
+    def _put_stream(self, frame: Frame) -> None:
         try:
+            key = self._key(frame)
             if self.node.store.exists(key):
                 raise KeyExists("key already exists", key=str(key))
             with self.node.store.draft() as fd:

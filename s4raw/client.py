@@ -151,7 +151,7 @@ class Ring:
         return self._at(key, receive)
 
     def get_file(self, key: str | Key, path: str, moved: Moved = not_told) -> int:
-        """Copy a key to a file, by way of ``PATH.s4raw.part``; returns its size. Raises NoSuchKey, LocalFileError."""
+        """Copy a key to a file, by way of ``PATH .part``; returns its size. Raises NoSuchKey, LocalFileError."""
         key = as_key(key)
 
         def receive(connection: Connection) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from s4raw.bulk import Item
 from s4raw.client import Ring
 from s4raw.errors import BadKey, LocalFileError, NoSuchKey, UsageError
-from s4raw.files import local_error
+from s4raw.files import PART, local_error
 from s4raw.keys import SCHEME, Key, parse_directory, parse_key, parse_prefix
 
 STDIO = "-"
@@ -88,9 +88,10 @@ def plan_download(ring: Ring, source: str, target: str) -> Iterator[tuple[Item, 
     for entry in ring.list(directory, recursive=True):
         found = True
         relative = entry.name[start:]
-        if {"", ".", ".."} & set(relative.split("/")):
+        if {"", ".", ".."} & set(relative.split("/")) or relative.endswith(PART):
+            key = f"{SCHEME}{directory.bucket}/{entry.name}"
             raise BadKey(
-                "a key with empty, '.' or '..' parts has no local path", key=f"{SCHEME}{directory.bucket}/{entry.name}"
+                f"a key with empty, '.' or '..' parts, or one that ends in {PART!r}, has no local path", key=key
             )
         yield Item(Key(directory.bucket, entry.name), os.path.join(target, relative)), entry.size
     if not found:

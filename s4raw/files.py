@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from s4raw.digest import digest
 from s4raw.errors import LocalFileError, UsageError
 
-PART = ".s4raw.part"
+PART = " .part"  # with a space, which no s4:// key has: the name of one file is never the other name of another
 MAX_NAME_BYTES = 255
 
 
@@ -38,7 +38,7 @@ def reading(path: str) -> Iterator[int]:
 
 
 def part_name(path: str) -> str:
-    """Where a file is written until it is whole: ``PATH.s4raw.part``; a digest stands for a name that is too long."""
+    """Where a file is written until it is whole: ``PATH .part``; a digest stands for a name that is too long."""
     directory, name = os.path.split(path)
     if len(os.fsencode(name + PART)) > MAX_NAME_BYTES:
         name = digest(os.fsencode(name)).hex()

@@ -239,7 +239,9 @@ def _link(fd: int, name: str, parent: int) -> None:
     except FileExistsError:
         directory = tree.open_directory(name, parent)
         if directory is None:
-            raise
+            if tree.exists(name, parent):
+                raise
+            raise FileNotFoundError(errno.ENOENT, "a directory of that name has just gone", name) from None
         try:
             os.link(source, layout.SELF, src_dir_fd=fd, dst_dir_fd=directory)
         finally:

@@ -93,6 +93,14 @@ def open_file(name: str, parent: int) -> int | None:
     return fd
 
 
+def exists(name: str, parent: int) -> bool:
+    """Whether anything but a directory has this name in ``parent``."""
+    try:
+        return not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def prune(root: int, names: list[str]) -> None:
     """Remove nested directories that are empty, from the innermost outwards; one that was just filled stays."""
     for depth in range(len(names), 0, -1):

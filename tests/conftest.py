@@ -1,6 +1,7 @@
 """Rings of real server processes, the real command line, and a leak check around every test."""
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -166,6 +167,20 @@ def client(ring: TestRing) -> Iterator[Ring]:
     """A client of the shared ring."""
     with ring.client() as found:
         yield found
+
+
+@pytest.fixture
+def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A device like /dev/null; not /dev/null itself, which a defect could replace, unless only root could."""
+    path = tmp_path_factory.mktemp("device") / "null"
+    if os.geteuid():
+        return Path(os.devnull)
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    try:
+        path.write_bytes(b"")
+    except PermissionError:
+        pytest.skip("devices do not work on this file system")
+    return path
 
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]

@@ -1,0 +1,270 @@
+"""What the unit tests do in child processes: ``python tasks.py NAME ARGUMENTS``."""
+
+import ctypes  # noqa: F401  the store's lazy import; once the user has changed it may not be readable
+import os
+import random
+import resource
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from support import get, left_over, names, opened, put
+
+from s4raw.disk import disk_errors
+from s4raw.errors import ConfError, DiskFull, KeyExists, NoSuchKey, StoreError
+from s4raw.keys import Key
+from s4raw.progress import QUIET_SECONDS, ProgressLine
+from s4raw.store import Store
+
+NOBODY = 65534
+
+
+def content_of(name: str) -> bytes:
+    """A content made from a key's name, of many sizes."""
+    return name.encode() * (len(name) ** 4 % 4001)
+
+
+def publish_forever(root: str, run: str) -> None:
+    """Put keys, make way for directories and remove keys, until killed; say so before and after each step."""
+
+    def step(verb: str, name: str) -> None:
+        os.write(1, f"{verb} {name}\n".encode())
+        if verb == "put":
+            put(store, Key("b", name), content_of(name))
+        else:
+            store.remove(Key("b", name))
+        os.write(1, f"done {name}\n".encode())
+
+    with opened(root) as store:
+        for number in range(1_000_000):
+            for below in ("", "/" + "x" * (1 + number % 300), "/y/z"):
+                step("put", f"{run}/{number}{below}")
+            step("remove", f"{run}/{number}/y/z")
+
+
+def together(*actions: Callable[[], object]) -> None:
+    """Do things in processes of their own, all at once; none may fail."""
+    children = []
+    for action in actions:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                action()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            os._exit(status)
+        children.append(child)
+    assert not [child for child in children if os.waitpid(child, 0)[1]]
+
+
+def churn_together(root: str, workers: str, steps: str) -> None:
+    """Let processes put and remove keys in the same directories, all at once."""
+    with opened(root) as store:
+        together(*[lambda seed=seed: churn(store, seed, int(steps)) for seed in range(int(workers))])
+        assert not left_over(root)
+        for name in names(store):
+            store.remove(Key("b", name))
+        assert sorted(os.listdir(root)) == ["_format", "_lock", "_removals", "_tmp"]
+
+
+def churn(store: Store, seed: int, steps: int) -> None:
+    """Put, see and remove keys of one's own between those of others, and fight over common ones."""
+    dice = random.Random(seed)
+    fought_over = [Key("b", name) for name in ("a", "a/b", "a/b/c", "a/b/c/d")]
+    for step in range(steps):
+        mine = [Key("b", f"{directory}/{seed}") for directory in ("a", "a/b", "a/b/c", f"d{step % 3}/e")]
+        for key in mine:
+            put(store, key, content_of(str(key)))
+        for key in mine:
+            assert get(store, key) == content_of(str(key)), key
+            assert key.name in names(store, "b", key.name), key
+        for _ in range(4):
+            try:
+                key = dice.choice(fought_over)
+                dice.choice([lambda key: put(store, key, b"common"), lambda key: get(store, key), store.remove])(key)
+            except (KeyExists, NoSuchKey):
+                continue
+        for key in dice.sample(mine, len(mine)):
+            store.remove(key)
+            assert not store.exists(key), key
+
+
+def fill(root: str) -> None:
+    """Put keys until the disk is full, twice; whatever is there then is whole."""
+    with opened(root) as store:
+        for _ in range(2):
+            held = put_until_full(store)
+            assert held > 10
+            assert len(names(store)) == held
+            for name in names(store):
+                assert get(store, Key("b", name)) == bytes(20_000)
+            assert not left_over(root)
+            assert store.remove_prefix(Key("b", "")) == held
+
+
+def put_until_full(store: Store) -> int:
+    """Put keys of 20,000 bytes until the disk is full; how many it took."""
+    for number in range(100_000):
+        key = Key("b", f"{number % 7}/{number}")
+        try:
+            with disk_errors(key):
+                put(store, key, bytes(20_000))
+        except DiskFull as error:
+            assert "full" in error.message
+            assert error.key == str(key)
+            assert not store.exists(key)
+            return number
+    raise AssertionError("the disk is never full")
+
+
+def run_out_of_inodes(root: str) -> None:
+    """Use up all inodes with puts of all kinds, then free them again."""
+    with opened(root) as store:
+        held: list[str] = []
+        refused = 0
+        for name in (f"{number}{below}" for number in range(1000) for below in ("", "/x", "/y/z")):
+            try:
+                put(store, Key("b", name), b"content")
+                held.append(name)
+            except DiskFull:
+                refused += 1
+            assert names(store) == sorted(held)
+            if refused == 10:
+                break
+        assert not left_over(root), left_over(root)
+        for name in held:
+            assert get(store, Key("b", name)) == b"content"
+            store.remove(Key("b", name))
+        assert not list(store.buckets())
+
+
+def run_out_of_inodes_in_mid_path(root: str) -> None:
+    """Fail to make the third of a key's directories."""
+    with opened(root) as store:
+        spare = 0
+        try:
+            while True:
+                Path(root, "_tmp", str(spare)).touch()
+                spare += 1
+        except OSError:
+            for number in range(spare - 3, spare):
+                Path(root, "_tmp", str(number)).unlink()
+        try:
+            put(store, Key("b", "x/y/z"), b"")
+            raise AssertionError("it fits")
+        except DiskFull:
+            assert sorted(os.listdir(root)) == ["_format", "_lock", "_removals", "_tmp"]
+
+
+def outgrow_the_file_size_limit(root: str) -> None:
+    """Put a key that is larger than the process may write."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    with opened(root) as store:
+        try:
+            with disk_errors():
+                put(store, Key("b", "large"), bytes(100_001))
+            raise AssertionError("it fits")
+        except DiskFull:
+            put(store, Key("b", "fits"), bytes(100_000))
+        assert names(store) == ["fits"]
+
+
+def open_unfit(root: str) -> None:
+    """Print why the data directory is refused."""
+    try:
+        with opened(root):
+            print("opened")
+    except ConfError as error:
+        print(error)
+
+
+def list_with_few_descriptors(root: str) -> None:
+    """List a directory that holds many directories, one of them with a name that is cut into pieces."""
+    with opened(root) as store:
+        keys = [f"{number:03}/x" for number in range(200)] + ["p" * 300]
+        for name in keys:
+            put(store, Key("b", name), b"")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        assert names(store) == keys
+        assert len(names(store, recursive=False)) == len(keys)
+
+
+def run_out_of_descriptors(root: str) -> None:
+    """Do everything with ever fewer descriptors; what fails must say so, and keep none."""
+    with opened(root) as store:
+        key, above = Key("b", "a/" + "p" * 300 + "/c/d"), Key("b", "a")
+        uses = {
+            "put": lambda: put(store, Key("b", "a/new/dir/k"), b"content"),
+            "make way": lambda: put(store, above.join("x"), b"content"),
+            "get": lambda: get(store, key),
+            "path": lambda: store.path(key),
+            "exists": lambda: store.exists(key),
+            "list": lambda: names(store),
+            "list directories": lambda: names(store, recursive=False),
+            "buckets": lambda: list(store.buckets()),
+            "remove": lambda: store.remove(key),
+        }
+        for what, use in uses.items():
+            for spare in range(12):
+                store.remove_prefix(Key("b", ""))
+                put(store, above, b"above") if what == "make way" else put(store, key, b"content")
+                held = len(os.listdir("/proc/self/fd"))
+                try:
+                    with at_most_descriptors(spare):
+                        use()
+                except StoreError as error:
+                    assert "Too many open files" in error.message, error
+                assert len(os.listdir("/proc/self/fd")) == held, (what, spare)
+                assert not left_over(root), (what, spare)
+
+
+@contextmanager
+def at_most_descriptors(spare: int) -> Iterator[None]:
+    """Leave the process this many descriptors more than it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def leave_a_trap(top: str) -> None:
+    """As an ordinary user, leave a temp dir with an unwritable directory that holds a symlink to a file outside."""
+    with suppress(PermissionError):  # for those who are ordinary already
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    outside = Path(top, "outside")
+    outside.write_text("mine")
+    outside.chmod(0o400)
+    root = os.path.join(top, "data")
+    with opened(root) as store, store.data.scratch() as scratch:
+        trap = Path(scratch.path, "trap")
+        trap.mkdir()
+        (trap / "link").symlink_to(outside)
+        trap.chmod(0o500)
+    assert not left_over(root), left_over(root)
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o400, oct(outside.stat().st_mode)
+
+
+def show_progress(unit: str, total: str, state: str = "") -> None:
+    """Show progress on stderr until a line should have been drawn, and end it."""
+    line = ProgressLine("cp", unit, enabled=state != "disabled")
+    line.update(0, int(total))
+    pauses = 0 if state == "over at once" else 30
+    for _ in range(pauses):
+        time.sleep(1.5 * QUIET_SECONDS / pauses)
+        line.add(1000)
+    line.close()
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

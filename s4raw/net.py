@@ -198,14 +198,6 @@ class Channel:
             done += count
         return want
 
-    def read_body(self, limit: int) -> bytes:
-        """The whole body. Raises PeerTimeout, ConnectionLost; a body over ``limit`` bytes is a defect of the caller."""
-        if self._decoder.body_left > limit:
-            raise ValueError(f"a body of {self._decoder.body_left} bytes is over {limit}")
-        body = bytearray(self._decoder.body_left)
-        self.read_into(memoryview(body))
-        return bytes(body)
-
     def skip_body(self) -> None:
         """Read the rest of the body and throw it away."""
         scratch = memoryview(bytearray(min(64 << 10, self._decoder.body_left)))

@@ -343,7 +343,7 @@ class Ring:
         The first error ends it everywhere: ``failed`` is called, and the other connections are cut, at which their
         servers stop too.
         """
-        fanout, lock = Fanout(self.pool), threading.Lock()
+        fanout, lock = Fanout(self.pool, failed), threading.Lock()
         reports: dict[str, tuple[int, int]] = {}
         counts: dict[str, int] = {}
 
@@ -359,9 +359,6 @@ class Ring:
             except S4Error as error:
                 error.at(server=server)
                 raise
-            finally:
-                if server not in counts:
-                    failed()
 
         fanout.run([partial(work, server) for server in self.topology.servers])
         return sum(counts.values())

@@ -21,6 +21,13 @@ BUSY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)  # waits between attempts at a server t
 Progress = Callable[[int, int], None]  # done, total
 
 
+Opened = Callable[[Channel], object]  # is told of a channel, to cut it if need be
+
+
+def nobody(_channel: Channel) -> None:
+    """Nobody will cut it."""
+
+
 def no_progress(_done: int, _total: int) -> None:
     """Nobody wants to know."""
 
@@ -41,10 +48,12 @@ class Connection:
         secret: bytes,
         seconds: float = CONNECT_SECONDS,
         hello_seconds: float = HELLO_SECONDS,
+        opened: Opened = nobody,
     ) -> Connection:
         """Connect and shake hands. Raises Unreachable, RingMismatch, AuthFailed, Busy, ProtocolError."""
         channel = connect(*split_address(server), seconds)
         try:
+            opened(channel)
             greet(channel, topology, secret, hello_seconds)
         except BaseException:
             channel.close()
@@ -109,13 +118,17 @@ class Pool:
         self._idle: dict[str, list[Connection]] = defaultdict(list)
 
     @contextmanager
-    def lease(self, server: str, fresh: bool = False) -> Iterator[Connection]:
+    def lease(self, server: str, fresh: bool = False, opened: Opened = nobody) -> Iterator[Connection]:
         """A connection for one call or a train of them; kept afterwards, unless the block raised.
 
-        ``fresh`` does without the kept ones, which may have died unnoticed.
+        ``fresh`` does without the kept ones, which may have died unnoticed. ``opened`` is told of the channel at once,
+        before a handshake.
         """
-        connection = (None if fresh else self._take(server)) or self.connect(server)
+        kept = None if fresh else self._take(server)
+        connection = kept or self.connect(server, opened)
         try:
+            if kept:
+                opened(kept.channel)
             yield connection
         except BaseException:
             connection.close()
@@ -126,13 +139,13 @@ class Pool:
                 return
         connection.close()
 
-    def connect(self, server: str) -> Connection:
+    def connect(self, server: str, opened: Opened = nobody) -> Connection:
         """A new connection, that the caller closes. A server that is busy is asked again for a few seconds."""
         for seconds in BUSY_SECONDS:
             with suppress(Busy):
-                return Connection.open(server, self._topology, self._secret)
+                return Connection.open(server, self._topology, self._secret, opened=opened)
             time.sleep(seconds)
-        return Connection.open(server, self._topology, self._secret)
+        return Connection.open(server, self._topology, self._secret, opened=opened)
 
     def ping(self, server: str, seconds: float) -> S4Error | None:
         """What is wrong with a server that should shake hands and answer within ``seconds``; None if nothing is."""

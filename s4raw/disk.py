@@ -22,12 +22,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from s4raw import tree
 from s4raw.errors import BadKey, ConfError, DiskFull, StoreError
 from s4raw.keys import Key
 
 FORMAT = "s4raw 1\n"
 JOB_VARIABLE = "S4RAW_DATA"  # in the environment of every command: the data directory of the server that runs it
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAX_SWEEPS = 10
 _PROBE = "user.s4raw.probe"
 
 
@@ -120,7 +122,11 @@ class DataDirectory:
                 os.removexattr(fd, _PROBE)
                 step = "linking an unnamed file through /proc/self/fd"
                 os.link(f"/proc/self/fd/{fd}", "probe", src_dir_fd=fd, dst_dir_fd=self.tmp)
-                os.unlink("probe", dir_fd=self.tmp)
+                step = "exchanging two names (RENAME_EXCHANGE)"
+                os.mkdir("probe-2", dir_fd=self.tmp)
+                tree.exchange(self.tmp, "probe", self.tmp, "probe-2")
+                os.rmdir("probe", dir_fd=self.tmp)
+                os.unlink("probe-2", dir_fd=self.tmp)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -132,9 +138,14 @@ class DataDirectory:
 
     def _sweep(self) -> None:
         """Remove what a server that was killed left behind: its commands, then their temp dirs."""
-        if not os.listdir(self.tmp):
-            return
-        marker = f"{JOB_VARIABLE}={self.path}".encode()
+        for _ in range(MAX_SWEEPS):
+            if not self._kill_orphans():  # one that was killed may have forked meanwhile
+                break
+        for name in os.listdir(self.tmp):
+            remove_tree(os.path.join(self.tmp_path, name))
+
+    def _kill_orphans(self) -> int:
+        marker, killed = f"{JOB_VARIABLE}={self.path}".encode(), 0
         for name in os.listdir("/proc"):
             if not name.isdigit() or int(name) == os.getpid():
                 continue
@@ -143,8 +154,8 @@ class DataDirectory:
                     orphan = marker in file.read().split(b"\0")
                 if orphan:
                     os.kill(int(name), signal.SIGKILL)
-        for name in os.listdir(self.tmp):
-            remove_tree(os.path.join(self.tmp_path, name))
+                    killed += 1
+        return killed
 
     @contextmanager
     def removals(self, alone: bool) -> Iterator[None]:
@@ -202,8 +213,9 @@ def remove_tree(path: str) -> None:
     try:
         shutil.rmtree(path)
     except (OSError, RecursionError):  # something is unwritable, or nested too deeply for Python
-        for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
-            subprocess.run([*command, "--", path], stderr=subprocess.DEVNULL, check=False)
+        open_all = ["find", path, "-type", "d", "-exec", "chmod", "u+rwx", "{}", ";"]  # no files: they may be keys too
+        for command in (open_all, ["rm", "-rf", "--", path]):
+            subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
 
 
 def _file_system(path: str) -> str:

@@ -8,33 +8,39 @@ from contextlib import contextmanager
 
 from s4raw.connection import Connection, Pool
 from s4raw.errors import Cancelled
+from s4raw.net import Channel
 
 
 class Fanout:
     """One call that is spread over threads."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, failed: Callable[[], None] = lambda: None) -> None:
+        """``failed`` is called once, after the first error."""
         self._pool = pool
+        self._failed = failed
         self._lock = threading.Lock()
-        self._live: set[Connection] = set()
+        self._ended = threading.Semaphore(0)
+        self._live: set[Channel] = set()
         self._error: BaseException | None = None
 
     def run(self, works: Sequence[Callable[[], None]]) -> None:
         """Run each of ``works`` in a thread and wait for all; raises the first error, after all have ended.
 
-        An interrupt of the waiting thread counts as an error too.
+        An interrupt of the waiting thread counts as an error too. (The threads are counted, not joined: a join that was
+        interrupted takes a thread that still runs for one that has ended.)
         """
-        threads = [threading.Thread(target=self._work, args=(work,), daemon=True) for work in works]
+        running = 0
         try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            for work in works:
+                threading.Thread(target=self._work, args=(work,), daemon=True).start()
+                running += 1
+            while running:
+                self._ended.acquire()
+                running -= 1
         except BaseException as error:
             self._fail(error)
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+            for _ in range(running):
+                self._ended.acquire()
             raise
         if self._error is not None:
             raise self._error
@@ -44,12 +50,16 @@ class Fanout:
             work()
         except BaseException as error:
             self._fail(error)
+        finally:
+            self._ended.release()
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            self._error = self._error or error
-            for connection in self._live:
-                connection.channel.hang_up()
+            first, self._error = self._error is None, self._error or error
+            for channel in self._live:
+                channel.hang_up()
+        if first:
+            self._failed()
 
     def check(self) -> None:
         """Raise Cancelled when another thread has failed."""
@@ -58,14 +68,18 @@ class Fanout:
 
     @contextmanager
     def lease(self, server: str, fresh: bool = False) -> Iterator[Connection]:
-        """Like ``Pool.lease``; the connection is cut when another thread fails."""
-        self.check()
-        with self._pool.lease(server, fresh) as connection:
+        """Like ``Pool.lease``; the connection is cut when another thread fails, also while it is being made."""
+        channels: list[Channel] = []
+
+        def opened(channel: Channel) -> None:
+            channels.append(channel)
             with self._lock:
-                self._live.add(connection)
-            try:
-                self.check()
+                self._live.add(channel)
+            self.check()
+
+        try:
+            with self._pool.lease(server, fresh, opened) as connection:
                 yield connection
-            finally:
-                with self._lock:
-                    self._live.discard(connection)
+        finally:
+            with self._lock:
+                self._live.difference_update(channels)

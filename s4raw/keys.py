@@ -79,6 +79,8 @@ def parse_prefix(text: str) -> Key:
         raise BadKey(f"buckets cannot begin with an underscore: {text!r}")
     if {".", ".."} & {bucket, *name.split("/")}:
         raise BadKey(f"'.' and '..' are not allowed as parts of s4:// paths: {text!r}")
+    if name and not bucket:
+        raise BadKey(f"need a bucket, as in s4://bucket/key, got {text!r}")
     check_prefix(Key(bucket, name))
     return Key(bucket, name)
 

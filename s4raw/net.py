@@ -216,8 +216,12 @@ class Channel:
         return ConnectionLost(f"the connection was lost while {doing}: {error.strerror}", server=self.peer)
 
     def hang_up(self) -> None:
-        """End the connection from another thread: its reads and writes return at once."""
+        """End the connection from another thread: its reads and writes return at once.
+
+        Once it is closed the peer gets a reset, or one that is in the middle of sending would wait for us to read on.
+        """
         try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass

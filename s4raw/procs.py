@@ -98,9 +98,9 @@ def run(
 
     It has ended when bash has exited and nobody holds its stderr any more (or the pipe behind ``on_stdout``): the parts
     of a process substitution may outlive bash. Whatever is left of the group then is killed; at the end of its time, on
-    cancellation and when a callback raises, all of it is. ``tick`` is called every TICK_SECONDS. Raises the
-    cancellation's error, StoreError when bash cannot be started. ``tick`` is called at once when the peer of the socket
-    ``caller`` closes its end.
+    cancellation and when a callback raises, all of it is. ``tick`` is called when nothing was heard for TICK_SECONDS,
+    and at once when the peer of the socket ``caller`` closes its end. Raises the cancellation's error, and StoreError
+    when bash cannot be started.
     """
     with _Pipes() as pipes:
         stderr = pipes.open(on_stderr)
@@ -120,14 +120,16 @@ def run(
             raise StoreError(f"cannot start bash: {error.strerror}") from None
         except ValueError as error:
             raise UsageError(f"cannot start the command: {error}") from None
-        pidfd = os.pidfd_open(process.pid)
+        pidfd = -1
         try:
+            pidfd = os.pidfd_open(process.pid)
             pipes.close_writers()
             timed_out = _supervise(pidfd, pipes, cancellation, time.monotonic() + command.seconds, tick, caller)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # bash is not reaped yet, so the group's number is still its own
-            os.close(pidfd)
+            if pidfd >= 0:
+                os.close(pidfd)
             status = process.wait()
         pipes.read_rest()
         return Outcome(128 - status if status < 0 else status, bytes(pipes.tail), timed_out)

@@ -192,14 +192,10 @@ class Store:
         with disk_errors(key), self.data.removals(alone=False):
             try:
                 with tree.descend(self.data.root, names[:-1]) as parent:
-                    try:
-                        os.unlink(names[-1], dir_fd=parent)
-                    except IsADirectoryError:
-                        names.append(layout.SELF)
-                        os.unlink("/".join(names[-2:]), dir_fd=parent)
+                    _unlink(names[-1], parent)
             except FileNotFoundError:
                 raise NoSuchKey("no such key", key=str(key)) from None
-            tree.prune(self.data.root, names[:-1])
+            tree.prune(self.data.root, names)
 
     def remove_prefix(self, prefix: Key, each: Callable[[], None] = lambda: None) -> int:
         """Delete every key that begins with ``prefix.name``; returns how many. Calls ``each`` after every one."""
@@ -212,6 +208,20 @@ class Store:
             count += 1
             each()
         return count
+
+
+def _unlink(name: str, parent: int) -> None:
+    """Delete the file of a key: ``name``, or SELF in the directory of that name. Raises FileNotFoundError."""
+    for _ in range(_RACES):
+        if not tree.is_directory(name, parent):
+            if tree.is_file(name, parent):
+                return os.unlink(name, dir_fd=parent)
+            raise FileNotFoundError(errno.ENOENT, "no such key", name)
+        try:
+            return os.unlink(f"{name}/{layout.SELF}", dir_fd=parent)
+        except NotADirectoryError:
+            continue  # pruned, and put again as a file, in between
+    raise StoreError("gave up: the key kept changing between a file and a directory")
 
 
 def _read_record(fd: int) -> bytes:
@@ -239,7 +249,7 @@ def _link(fd: int, name: str, parent: int) -> None:
     except FileExistsError:
         directory = tree.open_directory(name, parent)
         if directory is None:
-            if tree.exists(name, parent):
+            if not tree.is_missing(name, parent):
                 raise
             raise FileNotFoundError(errno.ENOENT, "a directory of that name has just gone", name) from None
         try:

@@ -93,12 +93,29 @@ def open_file(name: str, parent: int) -> int | None:
     return fd
 
 
-def exists(name: str, parent: int) -> bool:
-    """Whether anything but a directory has this name in ``parent``."""
+def is_missing(name: str, parent: int) -> bool:
+    """Whether nothing has this name in ``parent``, or a directory that came in between."""
+    mode = _mode(name, parent)
+    return mode is None or stat.S_ISDIR(mode)
+
+
+def is_directory(name: str, parent: int) -> bool:
+    """Whether a directory has this name in ``parent``."""
+    mode = _mode(name, parent)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def is_file(name: str, parent: int) -> bool:
+    """Whether a regular file has this name in ``parent``."""
+    mode = _mode(name, parent)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def _mode(name: str, parent: int) -> int | None:
     try:
-        return not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+        return os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
     except FileNotFoundError:
-        return False
+        return None
 
 
 def prune(root: int, names: list[str]) -> None:
@@ -119,8 +136,9 @@ def walk(fd: int, base: str, prefix: str, recursive: bool) -> Generator[Entry, N
     ``base`` is what the directory contributes to the keys in it; only those that go on with ``prefix`` are given.
     Memory is bounded by the largest directory, and a key may have hundreds of parts: there is no recursion.
     """
-    levels = [(fd, base, iter(_sorted_children(fd, prefix)))]
+    levels: list[tuple[int, str, Iterator[_Child]]] = []
     try:
+        levels.append((fd, base, _sorted_children(fd, prefix)))
         while levels:
             fd, base, children = levels[-1]
             child = next(children, None)
@@ -132,7 +150,7 @@ def walk(fd: int, base: str, prefix: str, recursive: bool) -> Generator[Entry, N
                 yield from _key(fd, base + share, name)
             elif (inner := open_directory(name, fd)) is not None:
                 if recursive:
-                    levels.append((inner, base + share, iter(_sorted_children(inner, ""))))
+                    levels.append((inner, base + share, _sorted_children(inner, "")))
                 elif any(True for _ in walk(inner, "", "", True)):
                     yield Entry(
                         base + share, 0, 0, True
@@ -157,8 +175,13 @@ def _key(fd: int, key_name: str, name: str) -> Iterator[Entry]:
 _Child = tuple[str, bool, str]  # what it sorts by, its share of the key; whether it is a directory; its path on disk
 
 
-def _sorted_children(fd: int, prefix: str) -> list[_Child]:
-    return sorted(_children(fd, prefix))
+def _sorted_children(fd: int, prefix: str) -> Iterator[_Child]:
+    """The children of a directory, in order. Closes ``fd`` if they cannot be read: then nobody else will."""
+    try:
+        return iter(sorted(_children(fd, prefix)))
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _children(fd: int, prefix: str) -> Iterator[_Child]:
@@ -222,7 +245,7 @@ def make_way(name: str, parent: int, spare: int) -> None:
     os.mkdir(prepared, 0o755, dir_fd=spare)
     try:
         os.link(name, f"{prepared}/{layout.SELF}", src_dir_fd=parent, dst_dir_fd=spare, follow_symlinks=False)
-        _exchange(parent, name, spare, prepared)
+        exchange(parent, name, spare, prepared)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(f"{prepared}/{layout.SELF}", dir_fd=spare)
@@ -231,7 +254,7 @@ def make_way(name: str, parent: int, spare: int) -> None:
     os.unlink(prepared, dir_fd=spare)
 
 
-def _exchange(first_parent: int, first: str, second_parent: int, second: str) -> None:
+def exchange(first_parent: int, first: str, second_parent: int, second: str) -> None:
     """renameat2(2) with RENAME_EXCHANGE, which Python's os does not offer."""
     import ctypes  # rarely needed, and slow to import
 

@@ -250,7 +250,6 @@ def server(arguments: Arguments) -> int:
 
     defaults = Options()
 
-    descriptors = {name: arguments[f"--{name}-fd"] for name in ("listen", "lifeline")}
     serve(
         Options(
             conf=arguments["--conf"],
@@ -262,8 +261,8 @@ def server(arguments: Arguments) -> int:
             idle_seconds=_number(arguments, "--idle-timeout", defaults.idle_seconds),
             grace_seconds=_number(arguments, "--grace", defaults.grace_seconds),
             access_log=arguments["--access-log"],
-            listen_fd=descriptors["listen"] and int(descriptors["listen"]),
-            lifeline_fd=descriptors["lifeline"] and int(descriptors["lifeline"]),
+            listen_fd=_count(arguments, "--listen-fd", 0) or None,
+            lifeline_fd=_count(arguments, "--lifeline-fd", 0) or None,
         )
     )
     return 0
@@ -276,7 +275,8 @@ def local(arguments: Arguments) -> int:
     from s4raw.local import LocalRing, run_in_ring
 
     count = _count(arguments, "-n", 3)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with LocalRing(count, arguments["--data"]) as ring:
         if arguments["CMD"]:
             return run_in_ring(ring, arguments["CMD"])

@@ -236,7 +236,7 @@ class Decoder:
             return None
         self._check_magic()
         _, version, opcode, flags, request, header_length, body_length = _HEAD.unpack_from(self._view, self._start)
-        self._check_head(version, opcode, header_length, body_length)
+        self._check_head(version, opcode, flags, header_length, body_length)
         if self.buffered < HEAD_SIZE + header_length:
             self._needed = HEAD_SIZE + header_length
             return None
@@ -261,11 +261,13 @@ class Decoder:
         if found != _CHECKSUM.unpack_from(self._view, end)[0]:
             raise ProtocolError("a frame was damaged on its way: its checksum does not match")
 
-    def _check_head(self, version: int, opcode: int, header_length: int, body_length: int) -> None:
+    def _check_head(self, version: int, opcode: int, flags: int, header_length: int, body_length: int) -> None:
         if version != VERSION:
             raise VersionMismatch(f"this end speaks version {VERSION} of the protocol, the peer version {version}")
         if opcode not in _NAMES:
             raise ProtocolError(f"unknown opcode {opcode}")
+        if flags & ~(STREAM | STDERR):
+            raise ProtocolError(f"unknown flags {flags:#06x}")
         if header_length > self.max_header:
             raise ProtocolError(f"a header of {header_length} bytes is over the limit of {self.max_header}")
         if body_length > _BODY_LIMITS.get(opcode, 0):

@@ -27,29 +27,37 @@ def wait_for(condition: Callable[[], object], what: str = "", seconds: float = S
         time.sleep(0.01)
 
 
+def names(directory: str) -> list[str]:
+    """What lies in a directory of /proc; nothing when the process has gone."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def descriptors(pid: int) -> dict[str, str]:
     """The open descriptors of a process and what they are."""
     found = {}
-    for name in os.listdir(f"/proc/{pid}/fd"):
+    for name in names(f"/proc/{pid}/fd"):
         try:
             found[name] = os.readlink(f"/proc/{pid}/fd/{name}")
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return found
 
 
 def thread_count(pid: int) -> int:
     """The threads of a process."""
-    return len(os.listdir(f"/proc/{pid}/task"))
+    return len(names(f"/proc/{pid}/task"))
 
 
 def children(pid: int) -> list[int]:
     """The child processes of a process."""
     found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
+    for task in names(f"/proc/{pid}/task"):
         try:
             found += [int(child) for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return found
 
@@ -144,6 +152,13 @@ def new_ring(tmp_path: Path) -> Iterator[Callable[..., TestRing]]:
     finally:
         for ring in rings:
             ring.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_deep_trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keys may be nested more deeply than pytest's own cleaning up of old directories can follow."""
+    yield
+    subprocess.run(["rm", "-rf", str(tmp_path_factory.getbasetemp())], check=False)
 
 
 @pytest.fixture(scope="session")

@@ -32,14 +32,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the disk
     "layout": set(),
     "tree": {"keys", "layout"},
-    "disk": {"errors", "keys"},
+    "disk": {"errors", "keys", "tree"},
     "store": {"errors", "keys", "digest", "layout", "tree", "disk"},
     # the client
     "connection": {"errors", "wire", "net", "handshake", "ring"},
     "bodies": {"record", "errors", "keys", "digest", "wire", "net", "connection"},
     "reader": {"keys", "digest", "connection", "bodies"},
     "files": {"errors", "digest"},
-    "fanout": {"errors", "connection"},
+    "fanout": {"errors", "net", "connection"},
     "client": {
         *("record", "errors", "keys", "digest", "ring", "wire"),
         *("handshake", "connection", "bodies", "files", "fanout", "reader"),

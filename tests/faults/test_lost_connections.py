@@ -24,7 +24,8 @@ def _proxied(tmp_path_factory):
 def ring(_proxied):
     """One server behind a proxy, empty; at rest again at the end."""
     with _proxied.client() as client:
-        client.remove_all("s4://b/")
+        for bucket in list(client.list("s4://")):
+            client.remove_all(f"s4://{bucket.name}")
     yield _proxied
     proxy = _proxied.proxies[0]
     proxy.always = ()

@@ -85,9 +85,10 @@ def test_a_first_start_that_was_cut_short_does_not_stop_the_next_one(tmp_path):
     assert (tmp_path / "_format").read_text() == "s4raw 1\n"
 
 
-@pytest.mark.parametrize("root", ["/proc/s4raw", "/sys/s4raw", "/dev/null", "/dev/null/data"])
-def test_a_place_that_cannot_hold_a_directory_is_refused_by_name(root):
-    refused(Path(root))
+@pytest.mark.parametrize("root", ["/proc/s4raw", "/sys/s4raw", "file", "file/data"])
+def test_a_place_that_cannot_hold_a_directory_is_refused_by_name(tmp_path, root):
+    (tmp_path / "file").touch()
+    refused(tmp_path / root)
 
 
 def test_a_file_system_without_extended_attributes_is_refused_by_name(tmp_path):
@@ -147,15 +148,18 @@ def test_what_a_killed_server_left_is_swept(root, tmp_path):
 def test_orphaned_commands_are_killed_and_others_are_not(root, tmp_path):
     (root / "_tmp" / "job-1").mkdir()
     environments = [{JOB_VARIABLE: str(root)}, {JOB_VARIABLE: str(root) + "2"}, {JOB_VARIABLE: str(tmp_path)}, {}]
-    commands = [subprocess.Popen(["sleep", "1000"], env={**os.environ, **extra}) for extra in environments]
+    commands = [
+        subprocess.Popen(["cat"], env={**os.environ, **extra}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for extra in environments
+    ]
     try:
         with opened(root):
             assert commands[0].wait(100) == -9
-            assert [command.poll() for command in commands[1:]] == [None, None, None]
+            assert [command.communicate(b"alive")[0] for command in commands[1:]] == [b"alive"] * 3
     finally:
         for command in commands:
             command.kill()
-            command.wait()
+            command.communicate()
 
 
 def test_a_job_that_still_writes_is_swept(root):

@@ -263,7 +263,7 @@ def test_a_caller_that_leaves_is_noticed_however_much_the_command_says(bash, tmp
 
     with ours, theirs, all_gone(tmp_path / "pids", 2), pytest.raises(ConnectionLost, match="the client left"):
         script = "sleep 1000 & echo $! $$ > pids; while sleep 0.1; do echo; done"
-        bash(script, on_stdout=lambda _: theirs.close(), tick=tick, caller=ours.fileno(), seconds=50)
+        bash(script, on_stdout=lambda _: theirs.close(), tick=tick, caller=ours.fileno())
 
 
 def test_a_long_command_ticks(bash):

@@ -50,6 +50,7 @@ def read(raw: bytes, decoder: Decoder | None = None) -> Frame | None:
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "not the s4raw protocol"),
         (frame_bytes(opcode=0), "unknown opcode 0"),
         (frame_bytes(opcode=3), "unknown opcode 3"),
+        (frame_bytes(flags=4), "unknown flags 0x0004"),
         (frame_bytes(opcode=255), "unknown opcode 255"),
         (frame_bytes(length=MAX_HEADER + 1), f"a header of {MAX_HEADER + 1} bytes is over the limit of {MAX_HEADER}"),
         (frame_bytes(length=(1 << 32) - 1), "a header of 4294967295 bytes"),

@@ -1,0 +1,92 @@
+"""``python -m bench``: measure, print one table, record it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from bench import rows_compute, rows_small, rows_start, rows_transfer
+from bench.lab import Lab
+from bench.measure import Row, measure
+from bench.report import Report
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+# What would change the figures: without compiled modules on disk, say, every start-up compiles them.
+SETTINGS = ("S4_CONF_PATH", "S4_TIMEOUT", "S4RAW_SECRET_FILE", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+
+# In the order they run: what uses the large file comes first, and the last of those drops it.
+ROWS: dict[str, Callable[[Lab], Row]] = {
+    "get-null": rows_transfer.get_null,
+    "get-file": rows_transfer.get_file,
+    "put": rows_transfer.put,
+    "cp-up": rows_small.copy_up,
+    "cp-down": rows_small.copy_down,
+    "gets": rows_small.gets,
+    "gets-pipelined": rows_small.gets_pipelined,
+    "ls": rows_small.listing,
+    "map": rows_compute.map_cat,
+    "shuffle": rows_compute.shuffle,
+    "merge": rows_compute.merge,
+    "start": rows_start.start,
+    "idle": rows_start.idle,
+}
+
+
+def main() -> int:
+    """Run the rows that are asked for; returns the exit code, which says nothing about aims."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run: {', '.join(ROWS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="a smaller large file, fewer samples")
+    parser.add_argument("--dir", help="where the data goes: at most 5 GiB, removed afterwards (default: bench/.tmp)")
+    options = parser.parse_args()
+    if unknown := set(options.rows) - set(ROWS):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    for name in SETTINGS:
+        os.environ.pop(name, None)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    directory = Path(options.dir or HERE / ".tmp")
+    directory.mkdir(parents=True, exist_ok=True)
+    report = Report(options.quick)
+    try:
+        _run(report, options.rows or list(ROWS), str(directory))
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if not options.dir:
+            with suppress(OSError):  # another run is at work in it
+                directory.rmdir()
+    sys.stdout.write(report.table())
+    whole = not options.quick and not options.rows
+    _record(report, "latest" if whole else "partial")
+    return 0
+
+
+def _run(report: Report, names: Sequence[str], directory: str) -> None:
+    with Lab(directory, report.quick) as lab:
+        report.floor_kib = lab.commands.run(argv=["true"])["peak"]
+        for name, build in ROWS.items():
+            if name in names:
+                sys.stderr.write(f"{name} ...\n")
+                report.rows.append(measure(build(lab), lab.warm))
+                lab.end_row()
+
+
+def _record(report: Report, name: str) -> None:
+    """Write the JSON, and the table beside it; only a whole run becomes ``latest`` and the README."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(report.as_json(), encoding="utf-8")
+    if name == "latest":
+        text = f"# The last whole run\n\n`make bench`, {report.when}. Every sample is in `latest.json`.\n\n"
+        (RESULTS / "README.md").write_text(f"{text}```\n{report.table()}```\n", encoding="utf-8")
+    sys.stderr.write(f"written to {os.path.relpath(RESULTS / f'{name}.json')}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,10 +30,13 @@ Done = Callable[[Item, int], None]  # is told of each item that is done, with it
 Lease = Callable[[str, bool], AbstractContextManager[Connection]]
 
 
-def put_all(ring: Ring, items: Iterable[Item], done: Done, check: Callable[[], None]) -> None:
-    """Put many files, one server after the other. ``check`` may raise, between two of them, to end it."""
+def put_all(ring: Ring, fanout: Fanout, items: Iterable[Item], check: Callable[[], None]) -> None:
+    """Put many files, one server after the other, over connections that ``fanout`` can cut.
+
+    ``check`` may raise to end it: between two files, and after a connection was lost.
+    """
     for server, share in _by_server(ring, items).items():
-        _Train(ring, ring.pool.lease, done, check).run(server, share, upload=True)
+        _Train(ring, fanout.lease, lambda _item, _size: None, check).run(server, share, upload=True)
 
 
 def transfer(ring: Ring, items: Iterable[Item], done: Done, upload: bool) -> None:

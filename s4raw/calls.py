@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 
 from s4raw.compute import MapFromNTask, MapRequest, MapTask, MapToNTask, Node, Task, run_task
 from s4raw.disk import disk_errors
-from s4raw.errors import InternalError, S4Error
+from s4raw.errors import Cancelled, InternalError, S4Error
 from s4raw.keys import Key, common_suffix, key_prefix
 from s4raw.procs import Cancellation
 
@@ -30,8 +30,6 @@ class MapCall:
     def __init__(self, node: Node, request: MapRequest, shape: Shape) -> None:
         self.done = 0
         self.total = 0
-        self.cancellation = Cancellation()
-        self.finished = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._node = node
         self._request = request
         self._lock = threading.Lock()
@@ -39,10 +37,12 @@ class MapCall:
         self._running = 0
         group, self._build = shape
         self._files = ExitStack()
+        self.cancellation = Cancellation()
         self._files.callback(self.cancellation.close)
-        self._files.callback(os.close, self.finished)
         try:
             with disk_errors():
+                self.finished = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                self._files.callback(os.close, self.finished)
                 self._spool = self._files.enter_context(tempfile.TemporaryFile(dir=node.store.data.tmp_path))
                 for names in group(node, request):
                     self._spool.write("\0".join(names).encode() + _END)  # a name is never empty, nor holds a NUL
@@ -74,7 +74,9 @@ class MapCall:
         return self.cancellation.error
 
     def close(self) -> None:
-        """Release what the call held."""
+        """End the call if it still runs, and release what it held. Nobody uses its descriptors after this."""
+        self.cancellation.set(Cancelled("the call was given up"))
+        self.join()
         with suppress(OSError):  # what a full disk did not take
             self._files.close()
 

@@ -17,6 +17,7 @@ from s4raw import bulk
 from s4raw.client import Ring
 from s4raw.disk import JOB_VARIABLE, disk_errors
 from s4raw.errors import BadKey, CommandFailed, CommandTimeout, KeyExists, StoreError, WrongServer
+from s4raw.fanout import Fanout
 from s4raw.handshake import SECRET_VARIABLE
 from s4raw.keys import Key, check_key, check_speakable
 from s4raw.log import Log
@@ -125,12 +126,18 @@ class MapToNTask:
 
     def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
         """Ship the printed files that belong elsewhere, publish the others; none before all are known to be there."""
-        outputs: list[tuple[Key, str]] = []
+        outputs: dict[Key, str] = {}
         for path in _printed_paths(stdout, self.key):
-            outputs.append((self._output_key(path), _output_path(path, cwd, self.key)))
-        remote = [bulk.Item(key, path) for key, path in outputs if not self.node.owns(key)]
-        bulk.put_all(self.node.ring, remote, lambda _item, _size: None, cancellation.check)
-        for key, path in outputs:
+            key, real = self._output_key(path), _output_path(path, cwd, self.key)
+            if key in outputs:
+                message = f"the command printed two paths for one key, {key.basename!r}"
+                raise CommandFailed(message, key=str(self.key), status=1)
+            outputs[key] = real
+        remote = [bulk.Item(key, path) for key, path in outputs.items() if not self.node.owns(key)]
+        fanout = Fanout(self.node.ring.pool)
+        with cancellation.calling(fanout.cut):
+            bulk.put_all(self.node.ring, fanout, remote, cancellation.check)
+        for key, path in outputs.items():
             if self.node.owns(key):
                 _publish_output(self.node.store, path, key)
 
@@ -155,7 +162,8 @@ class MapFromNTask:
         _refuse_existing(self.node, self.key)
         with disk_errors(self.key), tempfile.TemporaryFile(dir=self.node.store.data.tmp_path) as file:
             for key in self.inputs:
-                file.write(os.fsencode(self.node.store.path(self.node.check_place(key))) + b"\n")
+                os.close(_open_stdin(self.node, key))
+                file.write(os.fsencode(self.node.store.path(key)) + b"\n")
             file.flush()
             file.seek(0)
             return os.dup(file.fileno())
@@ -166,7 +174,8 @@ class MapFromNTask:
 
 
 def _open_stdin(node: Node, key: Key) -> int:
-    fd = node.store.open(node.check_place(key)).fd
+    """A key's file to read, verified: a command must not turn a damaged key into one with a good digest."""
+    fd = node.store.open_verified(node.check_place(key)).fd
     os.set_blocking(fd, True)
     return fd
 
@@ -227,7 +236,8 @@ def evaluate(
     ``tick`` is called every few seconds, and when the peer of the socket ``caller`` leaves, and may raise. Raises
     NoSuchKey, Corrupt, CommandTimeout.
     """
-    stdin = _open_stdin(node, key)
+    stdin = node.store.open(node.check_place(key)).fd  # not verified: a glance at a large key must not read all of it
+    os.set_blocking(stdin, True)
     try:
         with node.cpu.take(tick), node.store.data.scratch() as scratch:
             cwd = scratch.path

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 
 from s4raw import wire
 from s4raw.errors import Busy, ConnectionLost, ProtocolError, S4Error
-from s4raw.handshake import HELLO_SECONDS, greet
-from s4raw.net import CONNECT_SECONDS, STALL_SECONDS, Channel, connect
+from s4raw.handshake import greet
+from s4raw.net import STALL_SECONDS, Channel, connect
 from s4raw.ring import Topology, split_address
 from s4raw.wire import Frame, Value
 
@@ -41,20 +41,12 @@ class Connection:
         self._last = 0
 
     @classmethod
-    def open(
-        cls,
-        server: str,
-        topology: Topology,
-        secret: bytes,
-        seconds: float = CONNECT_SECONDS,
-        hello_seconds: float = HELLO_SECONDS,
-        opened: Opened = nobody,
-    ) -> Connection:
+    def open(cls, server: str, topology: Topology, secret: bytes, opened: Opened = nobody) -> Connection:
         """Connect and shake hands. Raises Unreachable, RingMismatch, AuthFailed, Busy, ProtocolError."""
-        channel = connect(*split_address(server), seconds)
+        channel = connect(*split_address(server))
         try:
             opened(channel)
-            greet(channel, topology, secret, hello_seconds)
+            greet(channel, topology, secret)
         except BaseException:
             channel.close()
             raise
@@ -143,18 +135,25 @@ class Pool:
         """A new connection, that the caller closes. A server that is busy is asked again for a few seconds."""
         for seconds in BUSY_SECONDS:
             with suppress(Busy):
-                return Connection.open(server, self._topology, self._secret, opened=opened)
+                return Connection.open(server, self._topology, self._secret, opened)
             time.sleep(seconds)
-        return Connection.open(server, self._topology, self._secret, opened=opened)
+        return Connection.open(server, self._topology, self._secret, opened)
 
     def ping(self, server: str, seconds: float) -> S4Error | None:
-        """What is wrong with a server that should shake hands and answer within ``seconds``; None if nothing is."""
+        """What is wrong with a server that should shake hands and answer within ``seconds``, or None."""
+        deadline = time.monotonic() + seconds
+
+        def left() -> float:
+            return max(0.01, deadline - time.monotonic())
+
         try:
-            connection = Connection.open(server, self._topology, self._secret, seconds, seconds)
+            channel = connect(*split_address(server), seconds)
             try:
-                connection.expect(connection.receive_any(connection.send(wire.PING), seconds), wire.OK)
+                greet(channel, self._topology, self._secret, left())
+                connection = Connection(channel)
+                connection.expect(connection.receive_any(connection.send(wire.PING), left()), wire.OK)
             finally:
-                connection.close()
+                channel.close()
         except S4Error as error:
             return error
         return None

@@ -34,17 +34,8 @@ def upload_key(source: str, target: str) -> Key:
 def download_path(key: Key, target: str) -> str:
     """The path of a single download: ``.`` and ``dir/`` (also an existing ``dir``) take the key's name."""
     if target.endswith("/") or os.path.isdir(target):
-        target = os.path.join(target, key.basename) if target != "." else key.basename
-    make_parents(target)
+        return os.path.join(target, key.basename) if target != "." else key.basename
     return target
-
-
-def make_parents(path: str) -> None:
-    """Make the directories that a path lies in. Raises LocalFileError."""
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    except OSError as error:
-        raise local_error(error, path) from None
 
 
 def plan_upload(source: str, target: str) -> Iterator[tuple[Item, int]]:

@@ -63,6 +63,7 @@ def serve(options: Options) -> None:
     me = own_line(topology, options.port)
     log = Log(me)
     data = DataDirectory(options.data)
+    data.claim(f"{topology.servers.index(me) + 1}/{len(topology.servers)}")
     for fd in (options.listen_fd, options.lifeline_fd):
         if fd is not None:
             os.set_inheritable(fd, False)  # these are not for the commands

@@ -25,12 +25,12 @@ def checksum(data: Buffer) -> int:
     return xxh3_64_intdigest(data) & 0xFFFFFFFF
 
 
-def digest_file(fd: int, buffer: memoryview | None = None) -> tuple[int, bytes]:
+def digest_file(fd: int) -> tuple[int, bytes]:
     """Read the file behind ``fd`` from its start; returns its size in bytes and its digest.
 
-    Reads with ``preadv`` into one reused buffer, so the file's position does not move.
+    Reads with ``preadv`` into one buffer, so the file's position does not move.
     """
-    buffer = memoryview(bytearray(BUFFER_SIZE)) if buffer is None else buffer
+    buffer = memoryview(bytearray(min(BUFFER_SIZE, os.fstat(fd).st_size + 1)))
     state = Digest()
     size = 0
     while count := os.preadv(fd, [buffer], size):

@@ -2,6 +2,7 @@
 
     ROOT/<bucket>/...   the keys (``store`` owns them)
     ROOT/_format        the version of this layout
+    ROOT/_place         which server of how many the keys belong to
     ROOT/_lock          locked by the server that uses the directory
     ROOT/_removals      locked, shared, while a key is deleted; alone, while a file makes way for a directory
     ROOT/_tmp/...       one directory for each running command; swept at start
@@ -110,6 +111,23 @@ class DataDirectory:
             return
         if found != FORMAT:
             raise ConfError(f"the data directory {self.path} has the format {found.strip()!r}, need {FORMAT.strip()!r}")
+
+    def claim(self, place: str) -> None:
+        """Say which server of how many the keys here belong to, as ``index/count``. Raises ConfError if it was another.
+
+        With a conf of another length, or another line of it, keys would not be found where they are looked for.
+        """
+        path = os.path.join(self.path, "_place")
+        with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+            found = file.read(80).strip()
+            empty = all(name.startswith("_") for name in os.listdir(self.root))
+            if found and found != place and not empty:
+                raise ConfError(
+                    f"the data directory {self.path} holds the keys of server {found} of a ring, the conf makes this "
+                    f"server {place}: put the conf back as it was, or use another directory"
+                )
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(place + "\n")
 
     def _check_file_system(self) -> None:
         """Try each thing the store is built on, so that an unfit file system is refused before it holds a key."""

@@ -61,6 +61,10 @@ class Fanout:
         if first:
             self._failed()
 
+    def cut(self) -> None:
+        """End the call from outside."""
+        self._fail(Cancelled("the call was cut"))
+
     def check(self) -> None:
         """Raise Cancelled when another thread has failed."""
         if self._error is not None:

@@ -49,8 +49,8 @@ def part_name(path: str) -> str:
 def writing(path: str) -> Iterator[int]:
     """A descriptor to write a local file to, by another name; renamed at the end of the block, removed if it raises.
 
-    A symlink stays, the file it leads to is written. What is there and no regular file (a pipe, a device) is written to
-    as it is. Raises LocalFileError.
+    Directories that are missing are made. A symlink stays, the file it leads to is written. What is there and no
+    regular file (a pipe, a device) is written to as it is. Raises LocalFileError.
     """
     try:
         path = os.path.realpath(path)
@@ -79,7 +79,11 @@ def _as_it_is(path: str) -> Iterator[int]:
 @contextmanager
 def _by_another_name(path: str) -> Iterator[int]:
     part = part_name(path)
-    fd = _open_locked(part)
+    try:
+        fd = _open_locked(part)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(part), exist_ok=True)
+        fd = _open_locked(part)
     try:
         os.ftruncate(fd, 0)
         yield fd

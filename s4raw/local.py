@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from s4raw.client import Ring
 from s4raw.errors import ConfError, UsageError
@@ -36,6 +37,7 @@ class LocalRing:
         self._temporary = data is None
         self.data = data and os.path.abspath(data)
         self._lifeline: int | None = None
+        self._started = False
 
     @property
     def conf(self) -> str:
@@ -50,23 +52,23 @@ class LocalRing:
         """Start the servers and wait until all are healthy. Raises ConfError, with the end of a log, if one is not."""
         if self.data is None:
             self.data = tempfile.mkdtemp(prefix="s4raw-")
-        os.makedirs(self.data, exist_ok=True)
-        listeners = [listen("127.0.0.1", 0) for _ in range(self.count)]
-        reader, self._lifeline = os.pipe()
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._stop_unless_started)
+            os.makedirs(self.data, exist_ok=True)
+            listeners = [stack.enter_context(listen("127.0.0.1", 0)) for _ in range(self.count)]
+            reader, self._lifeline = os.pipe()
+            stack.callback(os.close, reader)
             self.servers = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
             with open(self.conf, "w", encoding="utf-8") as file:
                 file.write("".join(f"{server}\n" for server in self.servers))
             for index, listener in enumerate(listeners):
                 self.processes.append(self._spawn(index, listener, reader))
             self._wait()
-        except BaseException:
+            self._started = True
+
+    def _stop_unless_started(self) -> None:
+        if not self._started:
             self.stop()
-            raise
-        finally:
-            os.close(reader)
-            for listener in listeners:
-                listener.close()
 
     def _spawn(self, index: int, listener: Socket, lifeline: int) -> subprocess.Popen[bytes]:
         arguments = ["--conf", self.conf, "--port", self.servers[index].rpartition(":")[2]]
@@ -104,6 +106,7 @@ class LocalRing:
 
     def stop(self) -> None:
         """Stop the servers, which finish what runs, and remove temporary data. Twice is fine."""
+        self._started = False
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None

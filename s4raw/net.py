@@ -145,16 +145,16 @@ class Channel:
     def next_frame(self, idle_seconds: float = STALL_SECONDS) -> Frame | None:
         """The next frame, or None at a clean end of the connection.
 
-        Waits ``idle_seconds`` for its first byte and FRAME_SECONDS for the rest of its header.
+        Waits ``idle_seconds`` for its first byte, and as long, but at most FRAME_SECONDS, for the rest of its header.
         """
         decoder = self._decoder
         seconds, deadline = idle_seconds, 0.0
         while (frame := decoder.next_frame()) is None:
             if decoder.buffered:
-                seconds, now = FRAME_SECONDS, time.monotonic()
-                deadline = deadline or now + FRAME_SECONDS
+                seconds, now = min(idle_seconds, FRAME_SECONDS), time.monotonic()
+                deadline = deadline or now + seconds
                 if now >= deadline:
-                    raise PeerTimeout(f"a frame was not complete after {FRAME_SECONDS:g} s", server=self.peer)
+                    raise PeerTimeout(f"a frame was not complete after {seconds:g} s", server=self.peer)
             self.receive_timeout(seconds)
             count = self._receive(decoder.space())
             if not count:

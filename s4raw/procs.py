@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -30,13 +31,30 @@ class Cancellation:
         self.error: S4Error | None = None
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lock = threading.Lock()
+        self._hooks: set[Callable[[], None]] = set()
 
     def set(self, error: S4Error) -> None:
         """Announce the end; the first error wins."""
         with self._lock:
-            if self.error is None:
-                self.error = error
-                os.eventfd_write(self.fd, 1)
+            if self.error is not None:
+                return
+            self.error = error
+            os.eventfd_write(self.fd, 1)
+            hooks = set(self._hooks)
+        for hook in hooks:
+            hook()
+
+    @contextmanager
+    def calling(self, hook: Callable[[], None]) -> Iterator[None]:
+        """While the block runs, call ``hook`` when the call ends: it wakes whoever does not watch ``fd``."""
+        with self._lock:
+            self._hooks.add(hook)
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._hooks.discard(hook)
 
     def check(self) -> None:
         """Raise the error if the call has ended."""
@@ -117,7 +135,8 @@ def run(
                 close_fds=False,  # every descriptor of ours is close-on-exec
             )
         except OSError as error:
-            raise StoreError(f"cannot start bash: {error.strerror}") from None
+            fault = UsageError if error.errno == errno.E2BIG else StoreError
+            raise fault(f"cannot start bash: {error.strerror}") from None
         except ValueError as error:
             raise UsageError(f"cannot start the command: {error}") from None
         pidfd = -1

@@ -174,6 +174,8 @@ class Session:
         self._ok(frame)
 
     def _put_stream(self, frame: Frame) -> None:
+        if frame.body_length:
+            raise ProtocolError("a PUT with the flag STREAM has its body in DATA frames, not in its own")
         try:
             key = self._key(frame)
             if self.node.store.exists(key):
@@ -194,8 +196,8 @@ class Session:
 
     def _receive_stream(self, frame: Frame, key: Key, fd: int) -> Record:
         state, size = Digest(), 0
-        with self.service.buffers.borrow() as buffer:
-            while (data := self._next_data(frame)).opcode == wire.DATA:
+        while (data := self._next_data(frame)).opcode == wire.DATA:
+            with self.service.buffers.borrow() as buffer:  # not while waiting for a slow client's next frame
                 while self.channel.body_left:
                     count = self.channel.read_into(buffer)
                     state.update(buffer[:count])

@@ -15,7 +15,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from s4raw import layout, tree
-from s4raw.digest import DIGEST_SIZE, digest_file
+from s4raw.digest import DIGEST_SIZE, digest_file, verify
 from s4raw.disk import DataDirectory, disk_errors
 from s4raw.errors import BadKey, Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Entry, Key, check_key, check_prefix
@@ -98,10 +98,10 @@ class Store:
                 continue  # a delete pruned the directory in between
         raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
 
-    def publish_file(self, fd: int, key: Key, buffer: memoryview | None = None) -> Record:
+    def publish_file(self, fd: int, key: Key) -> Record:
         """Digest the file behind ``fd`` and publish it as the key."""
         with disk_errors(key):
-            record = Record(*digest_file(fd, buffer))
+            record = Record(*digest_file(fd))
         self.publish(fd, key, record)
         return record
 
@@ -127,6 +127,18 @@ class Store:
             if isinstance(error, S4Error):
                 error.at(key=str(key))
             raise
+
+    def open_verified(self, key: Key) -> Stored:
+        """Open a key and read all of it against its digest. Raises what ``open`` does, and Corrupt."""
+        stored = self.open(key)
+        try:
+            with disk_errors(key):
+                _, found = digest_file(stored.fd)
+            verify("the file", found, stored.record.digest, key=str(key))
+        except BaseException:
+            os.close(stored.fd)
+            raise
+        return stored
 
     def _open_file(self, key: Key) -> tuple[int, list[str]]:
         """A descriptor of the key's file, and the names on disk that lead to it. Raises NoSuchKey."""

@@ -109,7 +109,7 @@ def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int
 
 def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     from s4raw import bulk
-    from s4raw.copying import STDIO, is_remote, make_parents, plan_download, plan_upload
+    from s4raw.copying import STDIO, is_remote, plan_download, plan_upload
 
     upload = is_remote(target)
     if STDIO in (source, target):
@@ -117,9 +117,6 @@ def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> in
     if upload and os.path.isfile(source):
         return _upload(ring, source, target, arguments)
     plan = list(plan_upload(source, target) if upload else plan_download(ring, source, target))
-    if not upload:
-        for directory in sorted({os.path.dirname(str(item.file)) for item, _ in plan}):
-            make_parents(os.path.join(directory, "x"))
     line = ProgressLine(f"cp {len(plan)} files", "bytes", not arguments["--quiet"])
     line.update(0, sum(size for _, size in plan))
 

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client"},
     # the server
     "procs": {"errors"},
-    "compute": {"errors", "log", "keys", "handshake", "ring", "disk", "store", "procs", "client", "bulk"},
+    "compute": {"errors", "log", "keys", "handshake", "fanout", "ring", "disk", "store", "procs", "client", "bulk"},
     "calls": {"errors", "disk", "keys", "procs", "compute"},
     "server": {
         *("errors", "keys", "digest", "wire", "net", "handshake", "serving"),

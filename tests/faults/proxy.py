@@ -73,7 +73,9 @@ class Proxy:
                 client.close()
                 continue
             faults = self.plan.popleft() if self.plan else self.always
-            self.passages.append(Passage(self, client, server, faults))
+            passage = Passage(self, client, server, faults)
+            self.passages.append(passage)  # before it starts, so that whoever sees its effects also finds it here
+            passage.start()
 
     def idle(self) -> bool:
         """Whether no connection is open any more."""
@@ -106,6 +108,9 @@ class Passage:
         ]
         for end in self._ends:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def start(self) -> None:
+        """Begin to move bytes."""
         for thread in self._threads:
             thread.start()
 
@@ -156,7 +161,7 @@ class Passage:
 
     def alive(self) -> bool:
         """Whether the connection, or a thread of it, is still there."""
-        return any(thread.is_alive() for thread in self._threads)
+        return any(thread.ident is None or thread.is_alive() for thread in self._threads)
 
     def cut(self) -> None:
         """End the connection."""

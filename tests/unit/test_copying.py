@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from s4raw.copying import download_path, is_remote, make_parents, plan_download, plan_upload, upload_key
+from s4raw.copying import download_path, is_remote, plan_download, plan_upload, upload_key
 from s4raw.errors import BadKey, LocalFileError, NoSuchKey, UsageError
 from s4raw.keys import Key
 
@@ -72,13 +72,6 @@ def test_an_upload_without_a_good_key_is_refused(source, target, error):
 def test_a_download_takes_the_keys_name_where_the_target_is_a_directory(here, target, path):
     (here / "there").mkdir()
     assert download_path(Key("b", "dir/k"), target) == path
-    assert os.path.isdir(os.path.dirname(path) or ".")
-
-
-def test_a_directory_that_cannot_be_made_is_named(here):
-    (here / "file").touch()
-    with pytest.raises(LocalFileError, match="file/f"):
-        make_parents("file/f")
 
 
 # Trees up

@@ -139,7 +139,9 @@ def test_any_fields_make_the_round_trip(data):
     fields = data.draw(
         st.fixed_dictionaries({}, optional={name: kinds[kind] for name, (_, kind) in wire._FIELDS.items()})
     )
-    frame = Frame(wire.OK, data.draw(st.integers(0, wire.STREAM | wire.STDERR)), data.draw(st.integers(0, 2**32 - 1)), fields, 0)
+    frame = Frame(
+        wire.OK, data.draw(st.integers(0, wire.STREAM | wire.STDERR)), data.draw(st.integers(0, 2**32 - 1)), fields, 0
+    )
     assert decoded(encoded(frame), [data.draw(st.integers(1, 100))]) == [(frame, b"")]
 
 

@@ -21,6 +21,8 @@ RESULTS = HERE / "results"
 # What would change the figures: without compiled modules on disk, say, every start-up compiles them.
 SETTINGS = ("S4_CONF_PATH", "S4_TIMEOUT", "S4RAW_SECRET_FILE", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 # In the order they run: what uses the large file comes first, and the last of those drops it.
 ROWS: dict[str, Callable[[Lab], Row]] = {
     "get-null": rows_transfer.get_null,
@@ -50,7 +52,8 @@ def main() -> int:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     for name in SETTINGS:
         os.environ.pop(name, None)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in STOPS:
+        signal.signal(number, _interrupt)
     directory = Path(options.dir or HERE / ".tmp")
     directory.mkdir(parents=True, exist_ok=True)
     report = Report(options.quick)
@@ -66,6 +69,13 @@ def main() -> int:
     whole = not options.quick and not options.rows
     _record(report, "latest" if whole else "partial")
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    """End the run, once: a second signal must not end the tidying up."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _run(report: Report, names: Sequence[str], directory: str) -> None:

@@ -51,7 +51,7 @@ class IdleConnections:
             finally:
                 for connection in connections:
                     connection.close()
-            return Sample(each, 0.0, proc.cpu_seconds(pid), 0, proc.memory_kib(pid, "VmHWM"))
+            return Sample(each, server_peak=proc.memory_kib(pid, "VmHWM"))
 
 
 def _memory(pid: int) -> int:

@@ -126,7 +126,7 @@ class Pool:
             connection.close()
             raise
         with self._lock:
-            if len(self._idle[server]) < MAX_IDLE:
+            if len(self._idle[server]) < (1 if fresh else MAX_IDLE):  # or each fresh one would add to them
                 self._idle[server].append(connection)
                 return
         connection.close()

@@ -176,25 +176,28 @@ class Session:
     def _put_stream(self, frame: Frame) -> None:
         if frame.body_length:
             raise ProtocolError("a PUT with the flag STREAM has its body in DATA frames, not in its own")
+        ended = False
         try:
             key = self._key(frame)
             if self.node.store.exists(key):
                 raise KeyExists("key already exists", key=str(key))
             with self.node.store.draft() as fd:
-                record = self._receive_stream(frame, key, fd)
+                end, record = self._receive_stream(frame, key, fd)
+                ended = True
+                check_end(end, *record)
                 with self.service.io:
                     self.node.store.publish(fd, key, record)
         except _OUT_OF_STEP:
             raise
-        except _Ended as ended:
-            self._report(frame, ended.error)
         except S4Error as error:
-            self._report(frame, error)
-            self._skip_stream(frame)
+            self._report(frame, error.at(key=str(key)) if ended else error)
+            if not ended:
+                self._skip_stream(frame)
         else:
             self._ok(frame)
 
-    def _receive_stream(self, frame: Frame, key: Key, fd: int) -> Record:
+    def _receive_stream(self, frame: Frame, key: Key, fd: int) -> tuple[Frame, Record]:
+        """Write the DATA of a put to ``fd``; returns its END, and what came."""
         state, size = Digest(), 0
         while (data := self._next_data(frame)).opcode == wire.DATA:
             with self.service.buffers.borrow() as buffer:  # not while waiting for a slow client's next frame
@@ -204,11 +207,7 @@ class Session:
                     size += count
                     with self.service.io:
                         self._write(fd, buffer[:count], key)
-        try:
-            check_end(data, size, state.digest())
-        except Corrupt as error:
-            raise _Ended(error.at(key=str(key))) from None
-        return Record(size, state.digest())
+        return data, Record(size, state.digest())
 
     def _next_data(self, frame: Frame) -> Frame:
         data = self.channel.next_frame()
@@ -347,14 +346,6 @@ class Session:
             if ready:
                 raise ConnectionLost("the client left")
             self._progress(frame, call.done, call.total)
-
-
-class _Ended(S4Error):
-    """A put that failed at its very end, after which nothing is left to skip."""
-
-    def __init__(self, error: S4Error) -> None:
-        super().__init__(error.message)
-        self.error = error
 
 
 def _seconds(frame: Frame) -> float:

@@ -85,6 +85,7 @@ class Report:
         facts = "".join(f"{name}: {value}\n" for name, value in self.machine.items())
         lines = [HEAD, *(line for row in self.rows for line in _lines(row))]
         notes = [f"{measured.row.name}: {note}\n" for measured in self.rows for note in measured.row.notes]
+        notes += [f"Short of its aim: {line}\n" for line in self.short()]
         if self.quick:
             notes.append("A quick run: the large file is smaller and the samples are few.\n")
         legend = LEGEND.format(floor=round(self.floor_kib / 1024))

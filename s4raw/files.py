@@ -85,7 +85,8 @@ def _by_another_name(path: str) -> Iterator[int]:
         os.makedirs(os.path.dirname(part), exist_ok=True)
         fd = _open_locked(part)
     try:
-        os.ftruncate(fd, 0)
+        if os.fstat(fd).st_size:
+            os.ftruncate(fd, 0)  # only then: after a truncation to 0 ext4 writes the whole file out when it is closed
         yield fd
         os.rename(part, path)
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from s4raw.errors import S4Error, StoreError, UsageError
 
-BASH = ("bash", "-eou", "pipefail", "-c", "--")
+BASH = (shutil.which("bash") or "bash", "-eou", "pipefail", "-c", "--")  # one execve, not one for each entry of PATH
 STDERR_TAIL = 64 << 10
 CHUNK = 64 << 10
 MAX_PIPE = 1 << 20

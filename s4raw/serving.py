@@ -87,7 +87,8 @@ class Acceptor:
             if fd is not None:
                 poller.register(fd, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll(1000 * LINGER_SECONDS if self._lingering else None)}
+            # A signal that comes just before this poll does not interrupt it: its handler runs after the timeout.
+            ready = {fd for fd, _ in poller.poll(1000 * LINGER_SECONDS)}
             if ready - {self._listener.fileno()}:
                 return
             self._end_lingering(time.monotonic() - LINGER_SECONDS)

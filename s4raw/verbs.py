@@ -281,7 +281,7 @@ def local(arguments: Arguments) -> int:
         sys.stdout.flush()
         with suppress(KeyboardInterrupt):
             while True:
-                signal.pause()
+                time.sleep(0.5)  # not pause(): a signal that comes just before it would be waited for for ever
     return 0
 
 

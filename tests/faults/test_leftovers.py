@@ -7,7 +7,7 @@ import pytest
 from conftest import wait_for
 from fault_ring import fault_ring, finish, kill, start_cli
 
-DEEP = 'import os; [(os.mkdir("d"), os.chdir("d")) for _ in range(1500)]'
+DEEP = 'import os; [(os.mkdir("d"), os.chdir("d")) for _ in range(1200)]'
 HARD_TO_REMOVE = {
     "read-only": "mkdir -p a/b; touch a/b/c; chmod 0 a/b/c a/b a",
     "the-directory-itself": "touch a; chmod 0 .",

@@ -19,21 +19,19 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from operator import attrgetter
 
 from s4raw import bodies, files, wire
 from s4raw.bodies import Moved, Sent, not_told
-from s4raw.connection import Connection, Pool, Progress, no_progress
+from s4raw.connection import Connection, Pool, Progress, milliseconds, no_progress
 from s4raw.digest import BUFFER_SIZE, Buffer
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
-from s4raw.fanout import Fanout
+from s4raw.fanout import everywhere
 from s4raw.handshake import read_secret
-from s4raw.keys import Entry, Key, parse_directory, parse_glob, parse_key, parse_prefix
+from s4raw.keys import Entry, Key, parse_key, parse_prefix
 from s4raw.reader import KeyReader
 from s4raw.record import NamedTuple
 from s4raw.ring import Topology
-from s4raw.wire import Frame
 
 ATTEMPTS = 3  # at a call whose connection was lost
 DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
@@ -250,7 +248,7 @@ class Ring:
         prefix = parse_prefix(prefix) if isinstance(prefix, str) else prefix
         if not prefix.bucket:
             raise UsageError("need a bucket: a whole ring is not deleted at once")
-        return self.everywhere(progress, lambda connection, report: connection.call(
+        return everywhere(self.pool, progress, lambda connection, report: connection.call(
             wire.REMOVE_PREFIX, report, bucket=prefix.bucket, key=prefix.name,
         ))  # fmt: skip
 
@@ -265,7 +263,7 @@ class Ring:
 
         def receive(connection: Connection) -> int:
             fields = {"bucket": key.bucket, "key": key.name, "command": command}
-            request = connection.send(wire.EVAL, timeout=_milliseconds(timeout), **fields)
+            request = connection.send(wire.EVAL, timeout=milliseconds(timeout), **fields)
             status = 0
             for frame, data in bodies.receive_stream(connection, request):
                 if frame.opcode == wire.END:
@@ -313,55 +311,11 @@ class Ring:
         return self._map(wire.MAP_FROM_N, inputs, outputs, command, timeout, progress)
 
     def _map(self, opcode: int, inputs: str, outputs: str, command: str, timeout: float, progress: Progress) -> int:
-        source, glob = parse_glob(inputs)
-        target = parse_directory(outputs)
-        fields = {"bucket": source.bucket, "key": source.name, "glob": glob, "command": command}
-        fields |= {"out_bucket": target.bucket, "out_key": target.name}
-        milliseconds = _milliseconds(timeout)
-        planned = threading.Barrier(len(self.topology.servers))
+        from s4raw import mapping
 
-        def action(connection: Connection, report: Progress) -> Frame:
-            request = connection.send(opcode, timeout=milliseconds, **fields)
-            plan = connection.expect(connection.receive_any(request), wire.PROGRESS)
-            report(0, plan.uint("total"))
-            planned.wait()  # no server starts before every one has listed its inputs: none sees another's outputs
-            connection.channel.send(wire.encode(wire.START, request))
-            return connection.receive_ok(request, report)
-
-        return self.everywhere(progress, action, planned.abort)
+        return mapping.run(self.pool, opcode, inputs, outputs, command, timeout, progress)
 
     # Every server
-
-    def everywhere(
-        self,
-        progress: Progress,
-        action: Callable[[Connection, Progress], Frame],
-        failed: Callable[[], None] = lambda: None,
-    ) -> int:
-        """Do something at every server at once; returns the sum of the answers' counts.
-
-        The first error ends it everywhere: ``failed`` is called, and the other connections are cut, at which their
-        servers stop too.
-        """
-        fanout, lock = Fanout(self.pool, failed), threading.Lock()
-        reports: dict[str, tuple[int, int]] = {}
-        counts: dict[str, int] = {}
-
-        def work(server: str) -> None:
-            def report(done: int, total: int) -> None:
-                with lock:
-                    reports[server] = (done, total)
-                    progress(sum(done for done, _ in reports.values()), sum(total for _, total in reports.values()))
-
-            try:
-                with fanout.lease(server, fresh=True) as connection:  # such a call is not made twice
-                    counts[server] = action(connection, report).uint("count")
-            except S4Error as error:
-                error.at(server=server)
-                raise
-
-        fanout.run([partial(work, server) for server in self.topology.servers])
-        return sum(counts.values())
 
     def health(self, seconds: float = HEALTH_SECONDS) -> Sequence[tuple[str, S4Error | None]]:
         """Ask every server, all at once, and wait at most ``seconds`` for each: what is wrong with it, or None."""
@@ -386,9 +340,3 @@ def as_key(key: str | Key) -> Key:
 def _entry(entry: Entry | None) -> Entry:
     assert entry is not None
     return entry
-
-
-def _milliseconds(seconds: float) -> int:
-    if not 0 < seconds < 1e9:
-        raise UsageError(f"a timeout is a positive number of seconds, got {seconds:g}")
-    return max(1, int(seconds * 1000))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from s4raw import wire
-from s4raw.errors import Busy, ConnectionLost, ProtocolError, S4Error
+from s4raw.errors import Busy, ConnectionLost, ProtocolError, S4Error, UsageError
 from s4raw.handshake import greet
 from s4raw.net import STALL_SECONDS, Channel, connect
 from s4raw.ring import Topology, split_address
@@ -30,6 +30,13 @@ def nobody(_channel: Channel) -> None:
 
 def no_progress(_done: int, _total: int) -> None:
     """Nobody wants to know."""
+
+
+def milliseconds(seconds: float) -> int:
+    """A time on the wire. Raises UsageError unless it is positive."""
+    if not 0 < seconds < 1e9:
+        raise UsageError(f"a timeout is a positive number of seconds, got {seconds:g}")
+    return max(1, int(seconds * 1000))
 
 
 class Connection:
@@ -104,7 +111,7 @@ class Pool:
     """Connections to the servers of a ring, kept open between calls. Any thread may lease one."""
 
     def __init__(self, topology: Topology, secret: bytes) -> None:
-        self._topology = topology
+        self.topology = topology
         self._secret = secret
         self._lock = threading.Lock()
         self._idle: dict[str, list[Connection]] = defaultdict(list)
@@ -135,9 +142,9 @@ class Pool:
         """A new connection, that the caller closes. A server that is busy is asked again for a few seconds."""
         for seconds in BUSY_SECONDS:
             with suppress(Busy):
-                return Connection.open(server, self._topology, self._secret, opened)
+                return Connection.open(server, self.topology, self._secret, opened)
             time.sleep(seconds)
-        return Connection.open(server, self._topology, self._secret, opened)
+        return Connection.open(server, self.topology, self._secret, opened)
 
     def ping(self, server: str, seconds: float) -> S4Error | None:
         """What is wrong with a server that should shake hands and answer within ``seconds``, or None."""
@@ -149,7 +156,7 @@ class Pool:
         try:
             channel = connect(*split_address(server), seconds)
             try:
-                greet(channel, self._topology, self._secret, left())
+                greet(channel, self.topology, self._secret, left())
                 connection = Connection(channel)
                 connection.expect(connection.receive_any(connection.send(wire.PING), left()), wire.OK)
             finally:

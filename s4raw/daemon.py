@@ -18,8 +18,9 @@ from s4raw.log import Log
 from s4raw.net import Channel, adopt, is_local, listen
 from s4raw.procs import Slots
 from s4raw.ring import Topology, split_address
-from s4raw.server import Buffers, Service, Session
+from s4raw.server import VERBS
 from s4raw.serving import Acceptor
+from s4raw.session import Buffers, Service, Session
 from s4raw.store import Store
 
 MAX_DESCRIPTORS = 65536  # enough for every connection; more would slow down commands that close them all
@@ -71,7 +72,7 @@ def serve(options: Options) -> None:
     ring = Ring(topology, secret)
     node = Node(Store(data), ring, me, Slots(options.max_cpu_jobs), log)
     io = threading.BoundedSemaphore(options.max_io_jobs)
-    service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers())
+    service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers(), VERBS)
 
     def refuse(channel: Channel) -> None:
         channel.send(wire.encode_error(0, Busy(f"the server has {options.max_connections} connections", server=me)))

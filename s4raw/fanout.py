@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
-from s4raw.connection import Connection, Pool
-from s4raw.errors import Cancelled
+from s4raw.connection import Connection, Pool, Progress
+from s4raw.errors import Cancelled, S4Error
 from s4raw.net import Channel
+from s4raw.wire import Frame
 
 
 class Fanout:
@@ -87,3 +89,35 @@ class Fanout:
         finally:
             with self._lock:
                 self._live.difference_update(channels)
+
+
+def everywhere(
+    pool: Pool,
+    progress: Progress,
+    action: Callable[[Connection, Progress], Frame],
+    failed: Callable[[], None] = lambda: None,
+) -> int:
+    """Do something at every server at once; returns the sum of the answers' counts.
+
+    The first error ends it everywhere: ``failed`` is called, and the other connections are cut, at which their servers
+    stop too.
+    """
+    fanout, lock = Fanout(pool, failed), threading.Lock()
+    reports: dict[str, tuple[int, int]] = {}
+    counts: dict[str, int] = {}
+
+    def work(server: str) -> None:
+        def report(done: int, total: int) -> None:
+            with lock:
+                reports[server] = (done, total)
+                progress(sum(done for done, _ in reports.values()), sum(total for _, total in reports.values()))
+
+        try:
+            with fanout.lease(server, fresh=True) as connection:  # such a call is not made twice
+                counts[server] = action(connection, report).uint("count")
+        except S4Error as error:
+            error.at(server=server)
+            raise
+
+    fanout.run([partial(work, server) for server in pool.topology.servers])
+    return sum(counts.values())

@@ -39,23 +39,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bodies": {"record", "errors", "keys", "digest", "wire", "net", "connection"},
     "reader": {"keys", "digest", "connection", "bodies"},
     "files": {"errors", "digest"},
-    "fanout": {"errors", "net", "connection"},
+    "fanout": {"errors", "wire", "net", "connection"},
+    "mapping": {"keys", "wire", "connection", "fanout"},
     "client": {
         *("record", "errors", "keys", "digest", "ring", "wire"),
-        *("handshake", "connection", "bodies", "files", "fanout", "reader"),
+        *("handshake", "connection", "bodies", "files", "fanout", "mapping", "reader"),
     },
     "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client"},
     # the server
     "procs": {"errors"},
     "compute": {"errors", "log", "keys", "handshake", "fanout", "ring", "disk", "store", "procs", "client", "bulk"},
     "calls": {"errors", "disk", "keys", "procs", "compute"},
-    "server": {
+    "session": {
         *("errors", "keys", "digest", "wire", "net", "handshake", "serving"),
-        *("disk", "store", "bodies", "procs", "compute", "calls"),
+        *("compute",),
     },
+    "storing": {"errors", "keys", "digest", "wire", "net", "disk", "store", "bodies", "session"},
+    "computing": {"errors", "keys", "digest", "wire", "net", "procs", "compute", "calls", "session"},
+    "server": {"wire", "session", "storing", "computing"},
     "daemon": {
         *("errors", "log", "ring", "wire", "net", "handshake", "serving"),
-        *("disk", "store", "procs", "client", "compute", "server"),
+        *("disk", "store", "procs", "client", "compute", "session", "server"),
     },
     "local": {"errors", "net", "ring", "client"},
     # the command line
@@ -75,7 +79,7 @@ OWNERS: dict[str, set[str]] = {
     "docopt": {"cli"},
     "socket": {"net"},
     "_socket": {"net"},
-    "select": {"net", "serving", "procs", "bodies", "server"},
+    "select": {"net", "serving", "procs", "bodies", "computing"},
     "selectors": set(),
     "socketserver": set(),
     "asyncio": set(),

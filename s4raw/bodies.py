@@ -7,13 +7,14 @@ import select
 from collections.abc import Callable, Iterator
 
 from s4raw import wire
+from s4raw.blocks import Record
 from s4raw.connection import Connection
-from s4raw.digest import BUFFER_SIZE, Buffer, Digest, digest, verify
-from s4raw.errors import Corrupt, LocalFileError
+from s4raw.digest import DIGEST_SIZE, LEAF, Buffer, Digest, digest, root, verify
+from s4raw.errors import Corrupt, LocalFileError, ProtocolError
 from s4raw.keys import Key
 from s4raw.net import FileSlice
 from s4raw.record import NamedTuple
-from s4raw.wire import Frame
+from s4raw.wire import Frame, Value
 
 DATA_SIZE = 8 << 20  # bytes of a file in one DATA frame
 HEARTBEAT_SECONDS = 10.0  # a stream that is silent for so long sends an empty DATA frame, to show it is alive
@@ -38,7 +39,7 @@ def send_bytes(connection: Connection, key: Key, data: Buffer, moved: Moved = no
     """Send a put of bytes in memory."""
     view = memoryview(data).cast("B")
     if len(view) > wire.WHOLE_BODY:
-        chunks = (view[at : at + BUFFER_SIZE] for at in range(0, len(view), BUFFER_SIZE))
+        chunks = (view[at : at + LEAF] for at in range(0, len(view), LEAF))
         return _stream(connection, key, chunks, moved)
     request, found = connection.next_request(), digest(view)
     head = wire.encode(wire.PUT, request, 0, len(view), bucket=key.bucket, key=key.name, digest=found)
@@ -48,24 +49,39 @@ def send_bytes(connection: Connection, key: Key, data: Buffer, moved: Moved = no
 
 
 def send_file(connection: Connection, key: Key, fd: int, moved: Moved = not_told) -> Sent:
-    """Send a put of a regular file, from its start to its size now.
-
-    A large file goes out by sendfile; reading it for the digest, a frame ahead, is all this process sees of it.
-    """
+    """Send a put of a regular file, from its start to its size now."""
     size = os.fstat(fd).st_size
     if size <= wire.WHOLE_BODY:
         return send_bytes(connection, key, os.pread(fd, size, 0), moved)
-    state, buffer = Digest(), memoryview(bytearray(BUFFER_SIZE))
-    request = _begin(connection, key)
-    for offset in range(0, size, DATA_SIZE):
-        end = min(offset + DATA_SIZE, size)
-        _hash_range(state, buffer, fd, offset, end)
-        head = wire.encode(wire.DATA, request, 0, end - offset)
-        connection.channel.send_body(head, FileSlice(fd, offset, end - offset))
-        moved(end - offset)
-        if connection.channel.readable():
-            return Sent(request, end, b"")  # the server has failed already; its error is the answer
-    return _finish(connection, request, size, state.digest())
+    return send_range(connection, wire.PUT, fd, 0, size, Digest(), moved, bucket=key.bucket, key=key.name)
+
+
+def send_range(
+    connection: Connection,
+    opcode: int,
+    fd: int,
+    start: int,
+    end: int,
+    state: Digest,
+    moved: Moved = not_told,
+    **fields: Value,
+) -> Sent:
+    """Send a request whose body is a part of a file.
+
+    It goes out by sendfile; reading it for the digest (``state``), a frame ahead, is all this process sees of it. No
+    other answer may be under way.
+    """
+    buffer = memoryview(bytearray(LEAF))
+    request = _begin(connection, opcode, **fields)
+    for offset in range(start, end, DATA_SIZE):
+        stop = min(offset + DATA_SIZE, end)
+        _hash_range(state, buffer, fd, offset, stop)
+        head = wire.encode(wire.DATA, request, 0, stop - offset)
+        connection.channel.send_body(head, FileSlice(fd, offset, stop - offset))
+        moved(stop - offset)
+        if connection.channel.readable():  # the server has failed already; its error is the answer
+            return Sent(request, state.size, b"")
+    return _finish(connection, request, state)
 
 
 def _hash_range(state: Digest, buffer: memoryview, fd: int, offset: int, end: int) -> None:
@@ -83,7 +99,7 @@ def send_stream(connection: Connection, key: Key, fd: int, moved: Moved = not_to
 
 
 def _chunks(fd: int) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(BUFFER_SIZE))
+    buffer = memoryview(bytearray(LEAF))
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     while True:
@@ -96,55 +112,83 @@ def _chunks(fd: int) -> Iterator[memoryview]:
 
 
 def _stream(connection: Connection, key: Key, chunks: Iterator[memoryview], moved: Moved) -> Sent:
-    state, size = Digest(), 0
-    request = _begin(connection, key)
+    state = Digest()
+    request = _begin(connection, wire.PUT, bucket=key.bucket, key=key.name)
     for chunk in chunks:
         state.update(chunk)
-        size += len(chunk)
         connection.channel.send(wire.encode(wire.DATA, request, 0, len(chunk)), chunk)
         moved(len(chunk))
         if connection.channel.readable():
-            return Sent(request, size, b"")
-    return _finish(connection, request, size, state.digest())
+            return Sent(request, state.size, b"")
+    return _finish(connection, request, state)
 
 
-def _begin(connection: Connection, key: Key) -> int:
+def _begin(connection: Connection, opcode: int, **fields: Value) -> int:
     request = connection.next_request()
-    connection.channel.send(wire.encode(wire.PUT, request, wire.STREAM, bucket=key.bucket, key=key.name))
+    connection.channel.send(wire.encode(opcode, request, wire.STREAM, **fields))
     return request
 
 
-def _finish(connection: Connection, request: int, size: int, found: bytes) -> Sent:
-    connection.channel.send(wire.encode(wire.END, request, size=size, digest=found))
-    return Sent(request, size, found)
+def _finish(connection: Connection, request: int, state: Digest) -> Sent:
+    found = state.digest()
+    connection.channel.send(wire.encode(wire.END, request, size=state.size, digest=found))
+    return Sent(request, state.size, found)
 
 
-def get(connection: Connection, key: Key) -> Frame:
-    """Ask for a key: the OK frame, its body unread. Raises NoSuchKey."""
-    return connection.call(wire.GET, bucket=key.bucket, key=key.name)
+def get(connection: Connection, key: Key, **part: Value) -> Frame:
+    """Ask for a key: the OK frame, its body unread. Raises NoSuchKey.
+
+    ``part`` may be ``offset`` and ``length``: the body then is of the blocks that hold these bytes, and the answer says
+    which. With ``digest`` the key must be that one. Raises BadRange, KeyChanged.
+    """
+    return connection.call(wire.GET, bucket=key.bucket, key=key.name, **part)
+
+
+def described(frame: Frame, size: int, server: str = "") -> Record:
+    """The record of the ``size`` bytes that an answer is about, all of a key or some blocks of it.
+
+    Its digest is the whole key's in either case. Raises ProtocolError, Corrupt.
+    """
+    record = Record(size, frame.blob("digest"), frame.uint("block", LEAF), frame.blob("blocks", b""))
+    whole = frame.uint("size", size)
+    count = -(-size // record.block) if whole > LEAF and record.block >= LEAF else 0
+    if len(record.blocks) != count * DIGEST_SIZE or (whole > size and not count):
+        raise ProtocolError(f"{len(record.blocks)} bytes of digests came with {size} bytes", server=server)
+    if record.blocks and size == whole:
+        verify("the list of blocks", root(record.blocks), record.digest, server=server)
+    return record
 
 
 def receive_bytes(connection: Connection, frame: Frame, key: Key) -> bytes:
     """The body of an answer to a get, verified. Raises Corrupt."""
     body = bytearray(frame.body_length)
-    connection.channel.read_into(memoryview(body))
-    verify("what came", digest(body), frame.blob("digest"), server=connection.server, key=str(key))
+    view, at = memoryview(body), 0
+    connection.channel.read_into(view)
+    for length, expected in described(frame, len(body), connection.server).pieces(0, len(body)):
+        verify("what came", digest(view[at : at + length]), expected, server=connection.server, key=str(key))
+        at += length
     return bytes(body)
 
 
-def receive_body(connection: Connection, frame: Frame, key: Key, write: Write, moved: Moved = not_told) -> int:
-    """Pass the body of an answer to a get on to ``write``, then verify it; returns its size. Raises Corrupt.
+def receive_body(
+    connection: Connection, frame: Frame, key: Key, write: Write, moved: Moved = not_told, verified: Moved = not_told
+) -> int:
+    """Pass the body of an answer to a get on to ``write`` as it comes; returns its size. Raises Corrupt.
 
-    What was written before Corrupt is raised must be thrown away.
+    ``verified`` is told of each block that was found whole. What was written since must be thrown away after an error.
     """
-    state, buffer = Digest(), memoryview(bytearray(min(BUFFER_SIZE, frame.body_length)))
-    while connection.channel.body_left:
-        count = connection.channel.read_into(buffer)
-        state.update(buffer[:count])
-        write(buffer[:count])
-        moved(count)
-    verify("what came", state.digest(), frame.blob("digest"), server=connection.server, key=str(key))
-    return frame.body_length
+    buffer = memoryview(bytearray(min(LEAF, frame.body_length)))
+    record = described(frame, frame.body_length, connection.server)
+    for length, expected in record.pieces(0, record.size):
+        state = Digest()
+        while state.size < length:
+            count = connection.channel.read_into(buffer[: length - state.size])
+            state.update(buffer[:count])
+            write(buffer[:count])
+            moved(count)
+        verify("what came", state.digest(), expected, server=connection.server, key=str(key))
+        verified(length)
+    return record.size
 
 
 def receive_stream(connection: Connection, request: int) -> Iterator[tuple[Frame, memoryview]]:
@@ -174,8 +218,8 @@ def write_all(fd: int) -> Write:
     return write
 
 
-def check_end(frame: Frame, size: int, found: bytes, server: str = "") -> None:
+def check_end(frame: Frame, size: int, found: bytes, server: str = "", key: str = "") -> None:
     """Check a streamed body against its END frame. Raises Corrupt."""
     if frame.uint("size") != size:
-        raise Corrupt(f"{size} bytes came, {frame.uint('size')} were sent", server=server)
-    verify("what came", found, frame.blob("digest"), server=server)
+        raise Corrupt(f"{size} bytes came, {frame.uint('size')} were sent", server=server, key=key)
+    verify("what came", found, frame.blob("digest"), server=server, key=key)

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from s4raw import bodies, files, wire
-from s4raw.client import ATTEMPTS, Ring
-from s4raw.connection import Connection
+from s4raw.client import Ring
+from s4raw.connection import ATTEMPTS, Connection
 from s4raw.errors import ConnectionLost, PeerTimeout, S4Error
 from s4raw.fanout import Fanout
 from s4raw.keys import Key

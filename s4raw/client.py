@@ -18,13 +18,13 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 
 from s4raw import bodies, files, wire
 from s4raw.bodies import Moved, Sent, not_told
-from s4raw.connection import Connection, Pool, Progress, milliseconds, no_progress
-from s4raw.digest import BUFFER_SIZE, Buffer
+from s4raw.connection import ATTEMPTS, Connection, Pool, Progress, connections_for, milliseconds, no_progress
+from s4raw.digest import LEAF, Buffer
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
 from s4raw.fanout import everywhere
 from s4raw.handshake import read_secret
@@ -33,7 +33,6 @@ from s4raw.reader import KeyReader
 from s4raw.record import NamedTuple
 from s4raw.ring import Topology
 
-ATTEMPTS = 3  # at a call whose connection was lost
 DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
 HEALTH_SECONDS = 1.0
 
@@ -87,15 +86,33 @@ class Ring:
         """Store bytes under a key. Raises KeyExists, BadKey, DiskFull."""
         self.put_with(as_key(key), lambda connection, key: bodies.send_bytes(connection, key, data))
 
-    def put_file(self, key: str | Key, path: str, moved: Moved = not_told) -> int:
+    def put_file(
+        self,
+        key: str | Key,
+        path: str,
+        moved: Moved = not_told,
+        connections: int | None = None,
+        resume: bool = False,
+    ) -> int:
         """Store the content of a file, or all that comes out of a pipe; returns its size in bytes.
 
-        Raises KeyExists, BadKey, DiskFull, LocalFileError. ``moved`` is told of bytes as they go.
+        ``connections`` share a large file (None: as many as its size is worth). With ``resume`` an upload that failed
+        is gone on with, if the file still has the same content. ``moved`` is told of bytes as they go.
+
+        Raises KeyExists, BadKey, DiskFull, LocalFileError.
         """
+        key = as_key(key)
         with files.reading(path) as fd:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 return self.put_stream(key, fd, moved)
-            return self.put_with(as_key(key), lambda connection, key: bodies.send_file(connection, key, fd, moved))
+            connections = connections or connections_for(status.st_size)
+            if status.st_size > wire.WHOLE_BODY and (resume or connections > 1):
+                from s4raw.upload import Upload
+
+                with self._naming(key) as server:
+                    return Upload(self.pool, server, key, fd, moved).run(connections, resume)
+            return self.put_with(key, lambda connection, key: bodies.send_file(connection, key, fd, moved))
 
     def put_stream(self, key: str | Key, fd: int, moved: Moved = not_told) -> int:
         """Store all that comes out of a descriptor until its end; returns its size. It is not sent a second time."""
@@ -148,16 +165,38 @@ class Ring:
 
         return self._at(key, receive)
 
-    def get_file(self, key: str | Key, path: str, moved: Moved = not_told) -> int:
-        """Copy a key to a file, by way of ``PATH .part``; returns its size. Raises NoSuchKey, LocalFileError."""
+    def get_range(self, key: str | Key, offset: int, length: int) -> bytes:
+        """``length`` bytes of a key from ``offset``, or as many as there are; verified. Raises NoSuchKey, BadRange.
+
+        Whole blocks are fetched, since only those have digests: 1 MiB, or more in keys of over 128 MiB.
+        """
         key = as_key(key)
 
-        def receive(connection: Connection) -> int:
-            frame = bodies.get(connection, key)
-            with files.writing(path) as fd:
-                return bodies.receive_body(connection, frame, key, bodies.write_all(fd), moved)
+        def receive(connection: Connection) -> bytes:
+            frame = bodies.get(connection, key, offset=offset, length=length)
+            skip = offset - frame.uint("offset", 0)
+            return bodies.receive_bytes(connection, frame, key)[skip : skip + length]
 
         return self._at(key, receive)
+
+    def get_file(
+        self,
+        key: str | Key,
+        path: str,
+        moved: Moved = not_told,
+        connections: int | None = None,
+        resume: bool = False,
+    ) -> int:
+        """Copy a key to a file, by way of ``PATH .part``; returns its size. Raises NoSuchKey, LocalFileError.
+
+        ``connections`` share a large key (None: as many as its size is worth). With ``resume`` the ``.part`` file of a
+        copy that failed stays, and is gone on with: blocks that are the key's are kept.
+        """
+        from s4raw.download import Download
+
+        key = as_key(key)
+        with self._naming(key) as server, files.writing(path, resume) as fd:
+            return Download(self.pool, server, key, fd, moved).run(connections, resume)
 
     def get_stream(self, key: str | Key, write: Sink, moved: Moved = not_told) -> int:
         """Pass a key's content to ``write`` as it comes; returns its size. Raises NoSuchKey.
@@ -170,12 +209,8 @@ class Ring:
     def open(self, key: str | Key) -> io.BufferedReader:
         """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""
         key = as_key(key)
-        server = self.topology.place(key)
-        try:
-            return io.BufferedReader(KeyReader(self.pool, server, key), BUFFER_SIZE)
-        except S4Error as error:
-            error.at(server=server, key=str(key))
-            raise
+        with self._naming(key) as server:
+            return io.BufferedReader(KeyReader(self.pool, server, key), LEAF)
 
     def stat(self, key: str | Key) -> Stat:
         """A key's size, digest, time and server, from its record: nothing is read. Raises NoSuchKey."""
@@ -184,18 +219,27 @@ class Ring:
         frame = self._at(key, lambda c: c.call(wire.STAT, bucket=key.bucket, key=key.name))
         return Stat(frame.uint("size"), frame.blob("digest"), frame.uint("mtime"), server)
 
+    @contextmanager
+    def _naming(self, key: Key) -> Iterator[str]:
+        """The server of a key, which an error of the block names, and the key too."""
+        server = self.topology.place(key)
+        try:
+            yield server
+        except S4Error as error:
+            error.at(server=server, key=str(key))
+            raise
+
     def _at(self, key: Key, action: Callable[[Connection], Result], attempts: int = ATTEMPTS) -> Result:
         """Do something at a key's server, again if the connection was lost. With one attempt, over a new connection."""
-        server = self.topology.place(key)
-        while True:
-            try:
-                with self.pool.lease(server, fresh=attempts < ATTEMPTS) as connection:
-                    return action(connection)
-            except S4Error as error:
-                attempts -= 1
-                if not attempts or not isinstance(error, ConnectionLost):
-                    error.at(server=server, key=str(key))
-                    raise
+        with self._naming(key) as server:
+            while True:
+                try:
+                    with self.pool.lease(server, fresh=attempts < ATTEMPTS) as connection:
+                        return action(connection)
+                except ConnectionLost:
+                    attempts -= 1
+                    if not attempts:
+                        raise
 
     # Listing and deleting
 

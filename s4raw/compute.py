@@ -24,6 +24,7 @@ from s4raw.log import Log
 from s4raw.procs import Cancellation, Command, Outcome, Sink, Slots, run
 from s4raw.ring import CONF_VARIABLE
 from s4raw.store import Store
+from s4raw.uploads import Uploads
 
 MAX_PATH_LINES = 64 << 20  # bytes of paths that one map-to-n command may print
 
@@ -40,6 +41,7 @@ class Node:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.uploads = Uploads(self.store)
         self.environment = {
             **os.environ,
             "LC_ALL": "C",

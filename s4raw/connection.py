@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import defaultdict
@@ -15,6 +16,7 @@ from s4raw.net import STALL_SECONDS, Channel, connect
 from s4raw.ring import Topology, split_address
 from s4raw.wire import Frame, Value
 
+ATTEMPTS = 3  # at a call whose connection was lost
 MAX_IDLE = 8  # connections kept for each server
 BUSY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)  # waits between attempts at a server that is busy
 
@@ -37,6 +39,11 @@ def milliseconds(seconds: float) -> int:
     if not 0 < seconds < 1e9:
         raise UsageError(f"a timeout is a positive number of seconds, got {seconds:g}")
     return max(1, int(seconds * 1000))
+
+
+def connections_for(size: int) -> int:
+    """How many connections a key of so many bytes is worth: one for each 256 MiB, two processors, at most 4."""
+    return max(1, min(4, (os.cpu_count() or 1) // 2, size // (256 << 20)))
 
 
 class Connection:
@@ -64,7 +71,7 @@ class Connection:
         self._last = self._last % 0xFFFFFFFF + 1
         return self._last
 
-    def send(self, opcode: int, **fields: Value) -> int:
+    def send(self, opcode: int, /, **fields: Value) -> int:
         """Send a request without a body; returns its id."""
         request = self.next_request()
         self.channel.send(wire.encode(opcode, request, **fields))
@@ -98,7 +105,7 @@ class Connection:
             raise ProtocolError(f"expected {wanted}, got {wire.name_of(frame.opcode)}", server=self.server)
         return frame
 
-    def call(self, opcode: int, progress: Progress = no_progress, **fields: Value) -> Frame:
+    def call(self, opcode: int, progress: Progress = no_progress, /, **fields: Value) -> Frame:
         """Send a request without a body and wait for its OK."""
         return self.receive_ok(self.send(opcode, **fields), progress)
 

@@ -27,7 +27,7 @@ from s4raw import tree
 from s4raw.errors import BadKey, ConfError, DiskFull, StoreError
 from s4raw.keys import Key
 
-FORMAT = "s4raw 1\n"
+FORMAT = "s4raw 2\n"
 JOB_VARIABLE = "S4RAW_DATA"  # in the environment of every command: the data directory of the server that runs it
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_SWEEPS = 10

@@ -8,6 +8,9 @@
     │   ├── NoSuchKey         nothing is stored under the key
     │   ├── KeyExists         keys are immutable, and this one is taken
     │   ├── LocalFileError    a file on the caller's side cannot be read or written
+    │   ├── BadRange          no byte of the key lies in the range that was asked for
+    │   ├── NoSuchUpload      nothing is known of the parts of an upload
+    │   ├── KeyChanged        the key is not the one that a transfer in parts began with
     │   ├── WrongServer       the key is placed on another server
     │   ├── RingMismatch      the two ends read different confs
     │   ├── AuthFailed        the peer does not hold the pre-shared key
@@ -194,6 +197,24 @@ class LocalFileError(S4Error):
     """A file on the caller's side cannot be read or written."""
 
     code = 23
+
+
+class BadRange(S4Error):
+    """No byte of the key lies in the range that was asked for."""
+
+    code, exit_code, http_status = 24, 2, 416
+
+
+class KeyChanged(S4Error):
+    """The key is not the one that a transfer in parts began with: it was deleted and put again."""
+
+    code, http_status = 25, 412
+
+
+class NoSuchUpload(S4Error):
+    """Nothing is known of the parts of an upload: it was committed, given up, or swept."""
+
+    code, http_status = 26, 404
 
 
 def _tree(root: type[S4Error]) -> dict[int, type[S4Error]]:

@@ -46,15 +46,16 @@ def part_name(path: str) -> str:
 
 
 @contextmanager
-def writing(path: str) -> Iterator[int]:
+def writing(path: str, resume: bool = False) -> Iterator[int]:
     """A descriptor to write a local file to, by another name; renamed at the end of the block, removed if it raises.
 
-    Directories that are missing are made. A symlink stays, the file it leads to is written. What is there and no
-    regular file (a pipe, a device) is written to as it is. Raises LocalFileError.
+    With ``resume`` it is not removed, and what it holds already stays in it. Directories that are missing are made. A
+    symlink stays, the file it leads to is written. What is there and no regular file (a pipe, a device) is written to
+    as it is. Raises LocalFileError.
     """
     try:
         path = os.path.realpath(path)
-        with _as_it_is(path) if _is_special(path) else _by_another_name(path) as fd:
+        with _as_it_is(path) if _is_special(path) else _by_another_name(path, resume) as fd:
             yield fd
     except OSError as error:
         raise local_error(error, path) from None
@@ -77,7 +78,7 @@ def _as_it_is(path: str) -> Iterator[int]:
 
 
 @contextmanager
-def _by_another_name(path: str) -> Iterator[int]:
+def _by_another_name(path: str, resume: bool) -> Iterator[int]:
     part = part_name(path)
     try:
         fd = _open_locked(part)
@@ -85,13 +86,14 @@ def _by_another_name(path: str) -> Iterator[int]:
         os.makedirs(os.path.dirname(part), exist_ok=True)
         fd = _open_locked(part)
     try:
-        if os.fstat(fd).st_size:
+        if os.fstat(fd).st_size and not resume:
             os.ftruncate(fd, 0)  # only then: after a truncation to 0 ext4 writes the whole file out when it is closed
         yield fd
         os.rename(part, path)
     except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
+        if not resume:
+            with suppress(OSError):
+                os.unlink(part)
         raise
     finally:
         os.close(fd)
@@ -100,7 +102,7 @@ def _by_another_name(path: str) -> Iterator[int]:
 def _open_locked(part: str) -> int:
     """Open and lock a file that others may rename or remove at any moment. Raises LocalFileError while one has it."""
     while True:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(fd), os.stat(part)):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from s4raw import wire
 from s4raw.compute import Node
-from s4raw.digest import BUFFER_SIZE
+from s4raw.digest import LEAF
 from s4raw.errors import (
     Busy,
     ConnectionLost,
@@ -43,11 +43,11 @@ class Buffers:
 
     @contextmanager
     def borrow(self) -> Iterator[memoryview]:
-        """A buffer of BUFFER_SIZE bytes with anything in it."""
+        """A buffer of LEAF bytes with anything in it."""
         try:
             buffer = self._kept.pop()
         except IndexError:
-            buffer = memoryview(bytearray(BUFFER_SIZE))
+            buffer = memoryview(bytearray(LEAF))
         try:
             yield buffer
         finally:

@@ -1,6 +1,6 @@
 """Keys on disk: commit, open, list, delete. The file system is the index; nothing is remembered in memory.
 
-A key is a read-only file under ``ROOT/<bucket>/``, with its size and digest in the extended attribute ``user.s4raw``.
+A key is a read-only file under ``ROOT/<bucket>/``, its record (see ``blocks``) the extended attribute ``user.s4raw``.
 Publishing is one atomic step: an unnamed file (O_TMPFILE) is filled, marked with its record, and linked into place,
 which refuses to replace. A crash leaves the whole key or nothing. ``docs/format.md`` describes what is on disk.
 """
@@ -11,40 +11,17 @@ import errno
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from struct import Struct
 from typing import NamedTuple
 
 from s4raw import layout, tree
-from s4raw.digest import DIGEST_SIZE, digest_file, verify
+from s4raw.blocks import Record
+from s4raw.digest import digest_file, verify
 from s4raw.disk import DataDirectory, disk_errors
 from s4raw.errors import BadKey, Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Entry, Key, check_key, check_prefix
 
 RECORD_ATTRIBUTE = "user.s4raw"
-RECORD_VERSION, XXH3_128 = 1, 1
-_RECORD = Struct(f"<BBQ{DIGEST_SIZE}s")
 _RACES = 1000  # how often a step that lost a race against a delete in the same directory is tried again
-
-
-class Record(NamedTuple):
-    """What is stored with a key: its size in bytes and its digest."""
-
-    size: int
-    digest: bytes
-
-    def encode(self) -> bytes:
-        """The record as it stands in the extended attribute."""
-        return _RECORD.pack(RECORD_VERSION, XXH3_128, self.size, self.digest)
-
-    @classmethod
-    def decode(cls, raw: bytes) -> Record:
-        """Raises Corrupt for a record of another version, and for what is no record at all."""
-        if len(raw) >= 1 and raw[0] != RECORD_VERSION:
-            raise Corrupt(f"the key's record has version {raw[0]}, this server knows version {RECORD_VERSION}")
-        if len(raw) != _RECORD.size or raw[1] != XXH3_128:
-            raise Corrupt(f"the key's record is damaged: {raw.hex()}")
-        _, _, size, found = _RECORD.unpack(raw)
-        return cls(size, found)
 
 
 class Stored(NamedTuple):
@@ -101,7 +78,7 @@ class Store:
     def publish_file(self, fd: int, key: Key) -> Record:
         """Digest the file behind ``fd`` and publish it as the key."""
         with disk_errors(key):
-            record = Record(*digest_file(fd))
+            record = Record.of(digest_file(fd))
         self.publish(fd, key, record)
         return record
 
@@ -133,7 +110,7 @@ class Store:
         stored = self.open(key)
         try:
             with disk_errors(key):
-                _, found = digest_file(stored.fd)
+                found = digest_file(stored.fd).digest()
             verify("the file", found, stored.record.digest, key=str(key))
         except BaseException:
             os.close(stored.fd)

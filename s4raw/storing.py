@@ -9,14 +9,14 @@ from contextlib import closing
 from itertools import islice
 
 from s4raw import wire
-from s4raw.bodies import check_end
-from s4raw.digest import Digest, digest, verify
+from s4raw.blocks import Record
+from s4raw.digest import LEAF, Digest, digest, verify
 from s4raw.disk import disk_errors
-from s4raw.errors import BadKey, ConnectionLost, KeyExists, ProtocolError, S4Error
+from s4raw.errors import BadKey, BadRange, KeyChanged, KeyExists
 from s4raw.keys import Key, check_prefix
 from s4raw.net import FileSlice
-from s4raw.session import OUT_OF_STEP, PROGRESS_SECONDS, Session, Verb
-from s4raw.store import Record
+from s4raw.receiving import Incoming, take
+from s4raw.session import PROGRESS_SECONDS, Session, Verb
 from s4raw.wire import Frame
 
 LIST_PAGE = 512  # entries in one DATA frame
@@ -38,56 +38,32 @@ def put(session: Session, frame: Frame) -> None:
 
 
 def _put_stream(session: Session, frame: Frame) -> None:
-    if frame.body_length:
-        raise ProtocolError("a PUT with the flag STREAM has its body in DATA frames, not in its own")
-    ended = False
-    try:
+    def receive(body: Incoming) -> None:
         key = session.key(frame)
         if session.node.store.exists(key):
             raise KeyExists("key already exists", key=str(key))
         with session.node.store.draft() as fd:
-            end, record = _receive_stream(session, frame, key, fd)
-            ended = True
-            check_end(end, *record)
+            state = body.receive(key, lambda data: _write(fd, data, key))
             with session.service.io:
-                session.node.store.publish(fd, key, record)
-    except OUT_OF_STEP:
-        raise
-    except S4Error as error:
-        session.report(frame, error.at(key=str(key)) if ended else error)
-        if not ended:
-            _skip_stream(session, frame)
-    else:
-        session.ok(frame)
+                session.node.store.publish(fd, key, Record.of(state))
+
+    take(session, frame, receive)
 
 
-def _receive_stream(session: Session, frame: Frame, key: Key, fd: int) -> tuple[Frame, Record]:
-    """Write the DATA of a put to ``fd``; returns its END, and what came."""
-    state, size = Digest(), 0
-    while (data := _next_data(session, frame)).opcode == wire.DATA:
-        with session.service.buffers.borrow() as buffer:  # not while waiting for a slow client's next frame
-            while session.channel.body_left:
-                count = session.channel.read_into(buffer)
-                state.update(buffer[:count])
-                size += count
-                with session.service.io:
-                    _write(fd, buffer[:count], key)
-    return data, Record(size, state.digest())
+def put_part(session: Session, frame: Frame) -> None:
+    """PUT_PART: some leaves of a key that is put in parts."""
 
+    def receive(body: Incoming) -> None:
+        key, size, offset = session.key(frame), frame.uint("size"), frame.uint("offset")
+        if offset % LEAF:
+            raise BadRange(f"a part begins at a multiple of {LEAF} bytes, got {offset}")
+        with session.node.uploads.open(frame.blob("upload"), size, make=True) as upload:
+            state = body.receive(key, upload.write(offset))
+            if state.size % LEAF and offset + state.size != size:
+                raise BadRange(f"a part has a multiple of {LEAF} bytes, unless it is the last; got {state.size}")
+            upload.record(offset, state.leaves())
 
-def _next_data(session: Session, frame: Frame) -> Frame:
-    data = session.channel.next_frame()
-    if data is None:
-        raise ConnectionLost("the client left in the middle of a put")
-    if data.request != frame.request or data.opcode not in (wire.DATA, wire.END):
-        raise ProtocolError(f"expected DATA or END, got {wire.name_of(data.opcode)}")
-    return data
-
-
-def _skip_stream(session: Session, frame: Frame) -> None:
-    session.channel.skip_body()
-    while _next_data(session, frame).opcode == wire.DATA:
-        session.channel.skip_body()
+    take(session, frame, receive)
 
 
 def _write(fd: int, data: memoryview, key: Key) -> None:
@@ -96,13 +72,48 @@ def _write(fd: int, data: memoryview, key: Key) -> None:
             data = data[os.write(fd, data) :]
 
 
+def parts(session: Session, frame: Frame) -> None:
+    """PARTS: the digests of the leaves of an upload that are there, zeros for the others."""
+    key, size = session.key(frame), frame.uint("size")
+    if session.node.store.exists(key):
+        raise KeyExists("key already exists", key=str(key))
+    session.node.uploads.sweep()
+    with session.node.uploads.open(frame.blob("upload"), size, make=True) as upload:
+        leaves = upload.recorded()
+    session.channel.send(wire.encode(wire.OK, frame.request, 0, len(leaves)), leaves)
+
+
+def commit(session: Session, frame: Frame) -> None:
+    """COMMIT: an upload, all of whose parts are there, becomes the key."""
+    key = session.key(frame)
+    session.node.uploads.commit(frame.blob("upload"), frame.uint("size"), key, frame.blob("digest"))
+    session.ok(frame)
+
+
+def abort(session: Session, frame: Frame) -> None:
+    """ABORT: an upload is given up."""
+    session.node.uploads.remove(frame.blob("upload"), frame.uint("size"))
+    session.ok(frame)
+
+
 def get(session: Session, frame: Frame) -> None:
-    """GET: a key's bytes by sendfile, and the digest that was stored with them."""
-    stored = session.node.store.open(session.key(frame))
+    """GET: a key's bytes by sendfile, all or some blocks of them, and the digests that were stored with them."""
+    key = session.key(frame)
+    stored = session.node.store.open(key)
     try:
-        size, found = stored.record
-        head = wire.encode(wire.OK, frame.request, 0, size, digest=found, mtime=stored.mtime_ns)
-        session.channel.send_body(head, FileSlice(stored.fd, 0, size))
+        record = stored.record
+        if frame.blob("digest", record.digest) != record.digest:
+            raise KeyChanged("the key was deleted and put again since this transfer began", key=str(key))
+        start, end = 0, record.size
+        if "offset" in frame.fields:
+            start, end = record.cover(frame.uint("offset"), frame.uint("length", record.size))
+        fields: dict[str, wire.Value] = {"digest": record.digest, "mtime": stored.mtime_ns}
+        if record.blocks:
+            fields |= {"block": record.block, "blocks": record.between(start, end)}
+        if end - start < record.size:
+            fields |= {"size": record.size, "offset": start}
+        head = wire.encode(wire.OK, frame.request, 0, end - start, **fields)
+        session.channel.send_body(head, FileSlice(stored.fd, start, end - start))
     finally:
         os.close(stored.fd)
 
@@ -111,7 +122,9 @@ def stat(session: Session, frame: Frame) -> None:
     """STAT: what is recorded of a key."""
     stored = session.node.store.open(session.key(frame))
     os.close(stored.fd)
-    session.ok(frame, size=stored.record.size, digest=stored.record.digest, mtime=stored.mtime_ns)
+    record = stored.record
+    fields: dict[str, wire.Value] = {"block": record.block, "blocks": record.blocks} if record.blocks else {}
+    session.ok(frame, size=record.size, digest=record.digest, mtime=stored.mtime_ns, **fields)
 
 
 def list_keys(session: Session, frame: Frame) -> None:
@@ -155,6 +168,10 @@ def remove_prefix(session: Session, frame: Frame) -> None:
 
 VERBS: Mapping[int, Verb] = {
     wire.PUT: put,
+    wire.PUT_PART: put_part,
+    wire.PARTS: parts,
+    wire.COMMIT: commit,
+    wire.ABORT: abort,
     wire.GET: get,
     wire.STAT: stat,
     wire.LIST: list_keys,

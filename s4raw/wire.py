@@ -23,11 +23,12 @@ from s4raw.keys import Entry
 from s4raw.record import NamedTuple
 
 MAGIC = b"s4rw"
-VERSION = 1
+VERSION = 2
 
 # Opcodes: connection, requests, answers.
 HELLO, PROOF = 1, 2
 PING, PUT, GET, STAT, LIST, REMOVE, REMOVE_PREFIX = 16, 17, 18, 19, 20, 21, 22
+PUT_PART, PARTS, COMMIT, ABORT, SCRUB = 24, 25, 26, 27, 28
 EVAL, MAP, MAP_TO_N, MAP_FROM_N, START = 32, 33, 34, 35, 36
 OK, DATA, END, ERROR, PROGRESS = 64, 65, 66, 67, 68
 
@@ -42,6 +43,7 @@ MAX_DATA = 64 << 20
 WHOLE_BODY = 256 << 10  # a put of at most this many bytes goes in one frame, its digest in the header
 
 _NAMES = {
+    PUT_PART: "PUT_PART", PARTS: "PARTS", COMMIT: "COMMIT", ABORT: "ABORT", SCRUB: "SCRUB",
     HELLO: "HELLO", PROOF: "PROOF", PING: "PING", PUT: "PUT", GET: "GET", STAT: "STAT", LIST: "LIST",
     REMOVE: "REMOVE", REMOVE_PREFIX: "REMOVE_PREFIX", EVAL: "EVAL", MAP: "MAP", MAP_TO_N: "MAP_TO_N",
     MAP_FROM_N: "MAP_FROM_N", START: "START", OK: "OK", DATA: "DATA", END: "END", ERROR: "ERROR", PROGRESS: "PROGRESS",
@@ -56,6 +58,8 @@ _FIELDS = {
     "recursive": (10, _UINT), "timeout": (11, _UINT), "status": (12, _UINT), "done": (13, _UINT), "total": (14, _UINT),
     "count": (15, _UINT),
     "code": (32, _UINT), "message": (33, _TEXT), "server": (34, _TEXT), "detail": (35, _BLOB),
+    "offset": (36, _UINT), "length": (37, _UINT), "block": (38, _UINT), "blocks": (39, _BLOB), "upload": (40, _BLOB),
+    "rate": (41, _UINT),
     "ring": (48, _BLOB), "servers": (49, _TEXT), "nonce": (50, _BLOB), "proof": (51, _BLOB), "features": (52, _UINT),
 }  # fmt: skip
 _BY_TAG = {tag: (name, kind) for name, (tag, kind) in _FIELDS.items()}

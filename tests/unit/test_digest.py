@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from s4raw.digest import BUFFER_SIZE, DIGEST_SIZE, digest, digest_file, verify
+from s4raw.digest import DIGEST_SIZE, LEAF, digest, digest_file, verify
 from s4raw.errors import Corrupt
 
 
@@ -23,7 +23,7 @@ def test_the_digest_is_canonical_xxh3_128(data, found):
     assert len(digest(data)) == DIGEST_SIZE
 
 
-@pytest.mark.parametrize("size", [0, 1, BUFFER_SIZE - 1, BUFFER_SIZE, BUFFER_SIZE + 1, 3 * BUFFER_SIZE + 7])
+@pytest.mark.parametrize("size", [0, 1, LEAF - 1, LEAF, LEAF + 1, 3 * LEAF + 7])
 def test_a_file_has_the_digest_of_its_bytes(tmp_path, size):
     data = os.urandom(size)
     path = tmp_path / "file"

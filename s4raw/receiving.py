@@ -1,0 +1,67 @@
+"""A body that comes to the server in DATA frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from s4raw import wire
+from s4raw.bodies import check_end
+from s4raw.digest import Digest
+from s4raw.errors import ConnectionLost, ProtocolError, S4Error
+from s4raw.keys import Key
+from s4raw.session import OUT_OF_STEP, Session
+from s4raw.wire import Frame
+
+
+class Incoming:
+    """The body of the request ``frame``; ``ended`` once its END was read."""
+
+    def __init__(self, session: Session, frame: Frame) -> None:
+        self.ended = False
+        self._session = session
+        self._frame = frame
+
+    def receive(self, key: Key, write: Callable[[memoryview], None]) -> Digest:
+        """Pass the bytes to ``write`` as they come; returns what came. Raises Corrupt unless it is what was sent."""
+        session, state = self._session, Digest()
+        while (data := self._next()).opcode == wire.DATA:
+            with session.service.buffers.borrow() as buffer:  # not while waiting for a slow client's next frame
+                while session.channel.body_left:
+                    count = session.channel.read_into(buffer)
+                    state.update(buffer[:count])
+                    with session.service.io:
+                        write(buffer[:count])
+        check_end(data, state.size, state.digest(), key=str(key))
+        return state
+
+    def skip(self) -> None:
+        """Pass over what is left."""
+        self._session.channel.skip_body()
+        while not self.ended:
+            self._next()
+            self._session.channel.skip_body()
+
+    def _next(self) -> Frame:
+        data = self._session.channel.next_frame()
+        if data is None:
+            raise ConnectionLost("the client left in the middle of a put")
+        if data.request != self._frame.request or data.opcode not in (wire.DATA, wire.END):
+            raise ProtocolError(f"expected DATA or END, got {wire.name_of(data.opcode)}")
+        self.ended = data.opcode == wire.END
+        return data
+
+
+def take(session: Session, frame: Frame, receive: Callable[[Incoming], None]) -> None:
+    """Answer a request with a body in DATA frames. An error is told at once, then the rest of the body is skipped."""
+    if frame.body_length or not frame.flags & wire.STREAM:
+        raise ProtocolError(f"this {wire.name_of(frame.opcode)} has its body in DATA frames, and the flag STREAM")
+    body = Incoming(session, frame)
+    try:
+        receive(body)
+    except OUT_OF_STEP:
+        raise
+    except S4Error as error:
+        session.report(frame, error)
+        body.skip()
+    else:
+        session.ok(frame)

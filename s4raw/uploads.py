@@ -1,0 +1,130 @@
+"""Keys that are put in parts, over several connections or after an interruption, until they are committed.
+
+    ROOT/_uploads/<id>/data      the content, as far as it has come
+    ROOT/_uploads/<id>/leaves    the digest of every leaf that is there, zeros for those that are not
+
+Everything is in these files, so any process may take any part. A leaf's digest is written after its bytes: what is
+recorded is there. The client chooses the id; an upload that nobody touched for a day is swept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from s4raw.blocks import Record
+from s4raw.digest import DIGEST_SIZE, LEAF, verify
+from s4raw.disk import disk_errors, remove_tree
+from s4raw.errors import BadRange, NoSuchUpload, ProtocolError
+from s4raw.keys import Key
+from s4raw.record import NamedTuple
+from s4raw.store import Store
+
+DIRECTORY = "_uploads"
+ID_SIZE = 16
+KEEP_SECONDS = 24 * 3600.0
+_MISSING = bytes(DIGEST_SIZE)
+
+
+class Upload(NamedTuple):
+    """An open upload: the descriptors of its two files."""
+
+    size: int
+    data: int
+    leaves: int
+
+    def write(self, offset: int) -> Callable[[memoryview], None]:
+        """A function that writes bytes from ``offset`` on. Raises BadRange for more than the upload has room for."""
+
+        def write(data: memoryview) -> None:
+            nonlocal offset
+            if offset + len(data) > self.size:
+                raise BadRange(f"the part reaches to {offset + len(data)}, the upload has {self.size} bytes")
+            with disk_errors():
+                while data:
+                    count = os.pwrite(self.data, data, offset)
+                    offset += count
+                    data = data[count:]
+
+        return write
+
+    def record(self, offset: int, leaves: bytes) -> None:
+        """The leaves from ``offset`` on are there."""
+        with disk_errors():
+            os.pwrite(self.leaves, leaves, offset // LEAF * DIGEST_SIZE)
+
+    def recorded(self) -> bytes:
+        """The digests of all leaves, zeros for those that are missing."""
+        with disk_errors():
+            return os.pread(self.leaves, leaf_count(self.size) * DIGEST_SIZE, 0)
+
+
+class Uploads:
+    """The uploads of one server."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._root = os.path.join(store.data.path, DIRECTORY)
+
+    @contextmanager
+    def open(self, upload: bytes, size: int, make: bool) -> Iterator[Upload]:
+        """An upload of ``size`` bytes, made if it is not there. Raises NoSuchUpload when it is not to be made."""
+        directory, flags = self._path(upload, size), os.O_RDWR | os.O_CLOEXEC
+        if make:
+            flags |= os.O_CREAT
+            with disk_errors():
+                os.makedirs(directory, exist_ok=True)
+        data = leaves = -1
+        try:
+            with disk_errors():
+                data = os.open(os.path.join(directory, "data"), flags, 0o600)
+                leaves = os.open(os.path.join(directory, "leaves"), flags, 0o600)
+                for fd, length in ((data, size), (leaves, leaf_count(size) * DIGEST_SIZE)):
+                    if os.fstat(fd).st_size != length:
+                        os.truncate(fd, length)
+            yield Upload(size, data, leaves)
+        except FileNotFoundError:
+            raise NoSuchUpload(f"no such upload: {upload.hex()}") from None
+        finally:
+            for fd in (data, leaves):
+                if fd >= 0:
+                    os.close(fd)
+
+    def commit(self, upload: bytes, size: int, key: Key, digest: bytes) -> None:
+        """Make an upload the key. Raises KeyExists, NoSuchUpload, and Corrupt unless all of it is there, as sent."""
+        with self.open(upload, size, make=False) as found:
+            record = Record.of_leaves(size, found.recorded())
+            verify("what came", record.digest, digest, key=str(key))
+            self._store.publish(found.data, key, record)
+        self.remove(upload, size)
+
+    def remove(self, upload: bytes, size: int) -> None:
+        """Throw an upload away, or what is left of it."""
+        with disk_errors():
+            remove_tree(self._path(upload, size))
+
+    def sweep(self) -> None:
+        """Remove the uploads that nobody has touched for a day."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._root):
+                path = os.path.join(self._root, name)
+                with suppress(OSError):
+                    if time.time() - os.stat(os.path.join(path, "leaves")).st_mtime > KEEP_SECONDS:
+                        remove_tree(path)
+
+    def _path(self, upload: bytes, size: int) -> str:
+        if len(upload) != ID_SIZE:
+            raise ProtocolError(f"an upload's id has {ID_SIZE} bytes, got {len(upload)}")
+        return os.path.join(self._root, f"{upload.hex()}-{size}")
+
+
+def leaf_count(size: int) -> int:
+    """How many leaves content of this size has."""
+    return max(1, -(-size // LEAF))
+
+
+def missing(leaves: bytes, index: int) -> bool:
+    """Whether a leaf is not there yet, in what ``Upload.recorded`` gives."""
+    return leaves[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE] == _MISSING

@@ -8,7 +8,8 @@ import pytest
 from conftest import CLI, cli_runner
 
 from s4raw import __version__
-from s4raw.usage import MAIN, VERBS
+from s4raw.usage import MAIN
+from s4raw.verbs import MODULES as VERBS
 
 MAPS = ("map", "map-to-n", "map-from-n")
 S3 = ["s4://b/", "s4://c/", "cat"]

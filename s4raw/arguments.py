@@ -25,6 +25,14 @@ COMMON = """\
   -h, --help         show this text
 """
 
+FILTERS = """\
+  --include GLOB     only what matches GLOB (any of them, if there are several)
+  --exclude GLOB     not what matches GLOB (any of them), whatever is included
+"""
+GLOBS = """\
+Globs: * and ? match / too, [*] is a * itself, and a key that has exactly this name is meant before all that match.
+"""
+
 
 class Arguments(Parsed):
     """What docopt made of the words: options by their long name, positional arguments by theirs."""
@@ -36,6 +44,10 @@ class Arguments(Parsed):
         if self.shared is not None and self["--conf"] is None:
             return nullcontext(self.shared)
         return Ring.from_conf(self["--conf"])
+
+    def filters(self) -> tuple[list[str], list[str]]:
+        """The globs to include and to exclude."""
+        return self["--include"], self["--exclude"]
 
     def number(self, option: str, default: float) -> float:
         """An option's positive number. Raises UsageError."""

@@ -32,6 +32,7 @@ from s4raw.keys import Entry, Key, parse_key, parse_prefix
 from s4raw.reader import KeyReader
 from s4raw.record import NamedTuple
 from s4raw.ring import Topology
+from s4raw.wire import Frame
 
 ATTEMPTS = 3  # at a call whose connection was lost
 DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
@@ -48,12 +49,18 @@ Sink = Callable[[memoryview], object]
 
 
 class Stat(NamedTuple):
-    """A key's size in bytes, its digest, its mtime in nanoseconds, and the server that keeps it."""
+    """A key's size in bytes, its digest, its mtime in nanoseconds, the server that keeps it, and its path there."""
 
     size: int
     digest: bytes
     mtime_ns: int
     server: str
+    path: str
+
+    @classmethod
+    def from_frame(cls, frame: Frame, server: str) -> Stat:
+        """What the answer to a STAT says."""
+        return cls(frame.uint("size"), frame.blob("digest"), frame.uint("mtime"), server, frame.text("path", ""))
 
 
 class Ring:
@@ -182,7 +189,7 @@ class Ring:
         key = as_key(key)
         server = self.topology.place(key)
         frame = self._at(key, lambda c: c.call(wire.STAT, bucket=key.bucket, key=key.name))
-        return Stat(frame.uint("size"), frame.blob("digest"), frame.uint("mtime"), server)
+        return Stat.from_frame(frame, server)
 
     def _at(self, key: Key, action: Callable[[Connection], Result], attempts: int = ATTEMPTS) -> Result:
         """Do something at a key's server, again if the connection was lost. With one attempt, over a new connection."""

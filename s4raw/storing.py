@@ -108,10 +108,12 @@ def get(session: Session, frame: Frame) -> None:
 
 
 def stat(session: Session, frame: Frame) -> None:
-    """STAT: what is recorded of a key."""
-    stored = session.node.store.open(session.key(frame))
+    """STAT: what is recorded of a key, and where its file lies."""
+    key = session.key(frame)
+    stored = session.node.store.open(key)
     os.close(stored.fd)
-    session.ok(frame, size=stored.record.size, digest=stored.record.digest, mtime=stored.mtime_ns)
+    path = os.fsencode(session.node.store.path(key)).decode(errors="backslashreplace")
+    session.ok(frame, size=stored.record.size, digest=stored.record.digest, mtime=stored.mtime_ns, path=path)
 
 
 def list_keys(session: Session, frame: Frame) -> None:

@@ -10,6 +10,9 @@ Usage: s4raw VERB [ARGUMENTS...]
 Store:
   cp [-r] SRC DST              copy to or from the ring; - is stdin or stdout
   ls [-r] [PREFIX]             list keys, or buckets
+  stat KEY...                  size, time, digest, server, and the path there
+  du [-r] [PREFIX]             count bytes and keys
+  find GLOB                    names of keys, by glob, size and time
   rm [-r] PREFIX               delete a key, or all keys under a prefix
 
 Compute, on the servers that hold the keys:

@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 
-from s4raw import usage
+from s4raw import usage, verbs
 from s4raw.errors import S4Error, UsageError
 
 INTERRUPTED = 130
@@ -55,11 +55,11 @@ def main(argv: list[str] | None = None) -> int:
 
         sys.stdout.write(f"s4raw {__version__}\n")
         return 0
-    if verb not in usage.VERBS:
+    if verb not in verbs.MODULES:
         sys.stderr.write(f"s4raw: no such verb: {verb!r}\n\n{usage.MAIN}" if verb else usage.MAIN)
         return UsageError.exit_code
     try:
-        return _run(verb, argv)
+        return _run(argv)
     except S4Error as error:
         return _fail(error)
     except KeyboardInterrupt:
@@ -73,30 +73,16 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _run(verb: str, argv: list[str]) -> int:
-    from docopt import DocoptExit, docopt
+def _run(words: list[str]) -> int:
+    from s4raw import arguments
 
-    text = usage.VERBS[verb]
-    try:
-        arguments = docopt(text, argv, help=False)
-    except DocoptExit:
-        if not _asks_for_help(argv[1:]):
-            lines = text.splitlines()
-            line = next(line for line in lines if line.startswith("Usage:"))
-            sys.stderr.write(f"s4raw {verb}: wrong arguments; see s4raw {verb} --help\n{line}\n")
-            return UsageError.exit_code
-        arguments = {"--help": True}
-    if arguments.get("--help"):
+    text, function = verbs.load(words[0])
+    parsed = arguments.parse(text, words)
+    if parsed is None:
         sys.stdout.write(text)
         return 0
-    from s4raw import verbs
-
     gc.enable()
-    return verbs.VERBS[verb](arguments)
-
-
-def _asks_for_help(words: list[str]) -> bool:
-    return bool({"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words))
+    return function(parsed)
 
 
 def _fail(error: S4Error) -> int:

@@ -32,6 +32,7 @@ from s4raw.keys import Entry, Key, parse_key, parse_prefix
 from s4raw.reader import KeyReader
 from s4raw.record import NamedTuple
 from s4raw.ring import Topology
+from s4raw.wire import Frame
 
 DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
 HEALTH_SECONDS = 1.0
@@ -47,12 +48,18 @@ Sink = Callable[[memoryview], object]
 
 
 class Stat(NamedTuple):
-    """A key's size in bytes, its digest, its mtime in nanoseconds, and the server that keeps it."""
+    """A key's size in bytes, its digest, its mtime in nanoseconds, the server that keeps it, and its path there."""
 
     size: int
     digest: bytes
     mtime_ns: int
     server: str
+    path: str
+
+    @classmethod
+    def from_frame(cls, frame: Frame, server: str) -> Stat:
+        """What the answer to a STAT says."""
+        return cls(frame.uint("size"), frame.blob("digest"), frame.uint("mtime"), server, frame.text("path", ""))
 
 
 class Ring:
@@ -217,7 +224,7 @@ class Ring:
         key = as_key(key)
         server = self.topology.place(key)
         frame = self._at(key, lambda c: c.call(wire.STAT, bucket=key.bucket, key=key.name))
-        return Stat(frame.uint("size"), frame.blob("digest"), frame.uint("mtime"), server)
+        return Stat.from_frame(frame, server)
 
     @contextmanager
     def _naming(self, key: Key) -> Iterator[str]:

@@ -85,6 +85,11 @@ def parse_prefix(text: str) -> Key:
     return Key(bucket, name)
 
 
+def is_glob(text: str) -> bool:
+    """Whether a text holds a character that makes it a glob."""
+    return any(character in text for character in GLOB_CHARACTERS)
+
+
 def parse_glob(text: str) -> tuple[Key, str]:
     """Split ``s4://bucket/dir/*_1`` into its directory and its glob (empty if none). Raises BadKey, UsageError.
 
@@ -94,9 +99,9 @@ def parse_glob(text: str) -> tuple[Key, str]:
     prefix = parse_prefix(text)
     parts = prefix.name.split("/")
     for index, part in enumerate(parts):
-        if any(character in part for character in GLOB_CHARACTERS):
+        if is_glob(part):
             return Key(prefix.bucket, "".join(f"{part}/" for part in parts[:index])), "/".join(parts[index:])
-    if any(character in prefix.bucket for character in GLOB_CHARACTERS):
+    if is_glob(prefix.bucket):
         raise UsageError(f"a glob cannot stand in the bucket: {text!r}")
     return parse_directory(text), ""
 

@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 
+from s4raw.output import human
+
 QUIET_SECONDS = 0.5  # what is over by then shows nothing
 REDRAW_SECONDS = 0.1
 
@@ -51,13 +53,7 @@ class ProgressLine:
         return f"{self._what}: {self._amount(self.done)}{total}{share}, {self._amount(rate)}/s{left}"
 
     def _amount(self, number: float) -> str:
-        if not self._bytes:
-            return f"{number:.0f} {self._unit}"
-        for unit in ("B", "KiB", "MiB", "GiB"):
-            if number < 1024 or unit == "GiB":
-                break
-            number /= 1024
-        return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        return human(number) if self._bytes else f"{number:.0f} {self._unit}"
 
     def close(self) -> None:
         """Take the line away."""

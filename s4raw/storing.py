@@ -119,12 +119,14 @@ def get(session: Session, frame: Frame) -> None:
 
 
 def stat(session: Session, frame: Frame) -> None:
-    """STAT: what is recorded of a key."""
-    stored = session.node.store.open(session.key(frame))
+    """STAT: what is recorded of a key, and where its file lies."""
+    key = session.key(frame)
+    stored = session.node.store.open(key)
     os.close(stored.fd)
     record = stored.record
+    path = os.fsencode(session.node.store.path(key)).decode(errors="backslashreplace")
     fields: dict[str, wire.Value] = {"block": record.block, "blocks": record.blocks} if record.blocks else {}
-    session.ok(frame, size=record.size, digest=record.digest, mtime=stored.mtime_ns, **fields)
+    session.ok(frame, size=record.size, digest=record.digest, mtime=stored.mtime_ns, path=path, **fields)
 
 
 def list_keys(session: Session, frame: Frame) -> None:

@@ -56,7 +56,7 @@ _FIELDS = {
     "bucket": (1, _TEXT), "key": (2, _TEXT), "size": (3, _UINT), "mtime": (4, _UINT), "digest": (5, _BLOB),
     "command": (6, _TEXT), "out_bucket": (7, _TEXT), "out_key": (8, _TEXT), "glob": (9, _TEXT),
     "recursive": (10, _UINT), "timeout": (11, _UINT), "status": (12, _UINT), "done": (13, _UINT), "total": (14, _UINT),
-    "count": (15, _UINT),
+    "count": (15, _UINT), "path": (16, _TEXT),
     "code": (32, _UINT), "message": (33, _TEXT), "server": (34, _TEXT), "detail": (35, _BLOB),
     "offset": (36, _UINT), "length": (37, _UINT), "block": (38, _UINT), "blocks": (39, _BLOB), "upload": (40, _BLOB),
     "rate": (41, _UINT),

@@ -8,14 +8,20 @@ import pytest
 from conftest import CLI, cli_runner
 
 from s4raw import __version__
-from s4raw.usage import MAIN, VERBS
+from s4raw.usage import MAIN
+from s4raw.verbs import MODULES as VERBS
 
 MAPS = ("map", "map-to-n", "map-from-n")
 S3 = ["s4://b/", "s4://c/", "cat"]
 WRONG = {
     "cp": [[], ["one"], ["s4://b/a", "b", "c"], ["--nosuch", "s4://b/a", "b"], ["s4://b/a", "b", "-c"]],
-    "ls": [["s4://b/", "s4://b/"], ["--nosuch"], ["-x"]],
-    "rm": [[], ["s4://b/a", "s4://b/b"], ["-x", "s4://b/a"]],
+    "ls": [["s4://b/", "s4://b/"], ["--nosuch"], ["-x"], ["--exclude", "*", "s4://b/"], ["s4://b*"]],
+    "rm": [[], ["s4://b/a", "s4://b/b"], ["-x", "s4://b/a"], ["--include", "*", "s4://b/a"], ["s4://*/a"]],
+    "stat": [[], ["b/a"], ["s4://b/"], ["s4://*/a"], ["-r", "s4://b/a"]],
+    "find": [[], ["s4://b/a", "s4://b/b"], ["b/*"], ["s4://*/a"], ["s4://"]]
+    + [["--size", size, "s4://b/"] for size in ("", "x", "++1", "1X", "1.5M")]
+    + [["--newer", when, "s4://b/"] for when in ("", "soon", "1y", "2026-13-01")],
+    "du": [["s4://b/", "s4://b/"], ["b/"], ["s4://b*"], ["-x"], ["--include"]],
     "eval": [[], ["s4://b/a"], ["s4://b/a", "cat", "more"], ["-r", "s4://b/a", "cat"], ["--timeout", *S3[:2]]],
     "map": [[], S3[:2], [*S3, "more"], ["-r", *S3], ["b/", *S3[1:]], ["s4://*/", *S3[1:]]]
     + [["--timeout", seconds, *S3] for seconds in ("0", "-1", "nan", "inf", "soon")],
@@ -120,6 +126,9 @@ def test_another_conf_is_a_ring_mismatch_that_names_both(s4raw, ring, tmp_path):
         (["ls"], []),
         (["rm", "s4://b/00000"], ["key s4://b/00000"]),
         (["rm", "-r", "s4://b/"], []),
+        (["stat", "s4://b/00000"], []),
+        (["find", "s4://b/*"], []),
+        (["du", "s4://b/"], []),
         (["eval", "s4://b/00000", "cat"], ["key s4://b/00000"]),
         (["map", "s4://b/", "s4://c/", "cat"], []),
         (["map-to-n", "s4://b/", "s4://c/", "cat"], []),

@@ -179,3 +179,73 @@ def test_rm_r_of_nothing_is_done(s4raw, client):
     put(client, ["dir/key"])
     assert json.loads(s4raw("rm", "-r", "--json", "s4://b/fake").stdout)["count"] == 0
     assert left(client) == ["dir/key"]
+
+
+# Globs and filters
+
+TREE = ["in/a_1", "in/b_2", "in/deep/c_1", "in/deep/d_2", "other_1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["s4://b/in/*_1"], ["in/a_1", "in/deep/c_1"]),
+        (["s4://b/*_1"], ["in/a_1", "in/deep/c_1", "other_1"]),
+        (["s4://b/in/deep/?_[12]"], ["in/deep/c_1", "in/deep/d_2"]),
+        (["-r", "s4://b/**/*_1"], ["in/a_1", "in/deep/c_1"]),
+        (["-r", "--include", "*_1", "s4://b/in/"], ["in/a_1", "in/deep/c_1"]),
+        (["-r", "--include", "a*", "--include", "deep/*", "s4://b/in/"], ["in/a_1", "in/deep/c_1", "in/deep/d_2"]),
+        (["-r", "--exclude", "deep/*", "--include", "*_1", "s4://b/in"], ["in/a_1", "in/deep/c_1"]),
+        (["-r", "--exclude", "in/deep/*", "--exclude", "o*", "s4://b"], ["in/a_1", "in/b_2"]),
+        (["--exclude", "*_1", "s4://b/in/*"], ["in/b_2", "in/deep/d_2"]),
+    ],
+)
+def test_ls_takes_globs_and_filters(s4raw, client, arguments, expected):
+    put(client, TREE)
+    assert names(s4raw("ls", *arguments)) == expected
+
+
+def test_a_glob_that_matches_nothing_lists_nothing(s4raw, client):
+    put(client, TREE)
+    assert s4raw("ls", "s4://b/in/*_3", code=1).stdout == b""
+
+
+def test_ls_humanizes_sizes(s4raw, client):
+    client.put("s4://b/key", bytes(1536))
+    assert s4raw("ls", "-H", "s4://b/").stdout.split()[2:] == [b"1.5KiB", b"key"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["s4://b/in/*_1"], ["in/b_2", "in/deep/d_2", "other_1"]),
+        (["-r", "s4://b/*_[12]"], []),
+        (["-r", "--exclude", "deep/*", "s4://b/in/"], ["in/deep/c_1", "in/deep/d_2", "other_1"]),
+        (["-r", "--include", "*_1", "--exclude", "o*", "s4://b"], ["in/b_2", "in/deep/d_2", "other_1"]),
+        (["--exclude", "a*", "s4://b/in/*_1"], ["in/a_1", "in/b_2", "in/deep/d_2", "other_1"]),
+        (["-r", "s4://b/none*"], TREE),
+        (["-r", "--include", "none", "s4://b"], TREE),
+    ],
+)
+def test_rm_takes_globs_and_filters(s4raw, client, arguments, expected):
+    put(client, TREE)
+    [done] = [json.loads(line) for line in s4raw("rm", "--json", *arguments).stdout.splitlines()]
+    assert left(client) == expected
+    assert done["count"] == len(TREE) - len(expected)
+
+
+def test_rm_of_a_glob_that_matches_nothing_is_an_error(s4raw, client):
+    put(client, TREE)
+    assert b"no key matches s4://b/in/*_3" in s4raw("rm", "s4://b/in/*_3", code=1).stderr
+    assert left(client) == TREE
+
+
+def test_a_key_named_like_a_glob_is_meant_before_what_matches(s4raw, client):
+    put(client, ["a*", "a[1]", "a1", "ab"])
+    assert names(s4raw("ls", "s4://b/a[1]")) == ["a[1]"]
+    s4raw("rm", "s4://b/a*")
+    assert left(client) == ["a1", "a[1]", "ab"]
+    s4raw("rm", "s4://b/a[[]1]")
+    assert left(client) == ["a1", "ab"]
+    s4raw("rm", "s4://b/a*")
+    assert left(client) == []

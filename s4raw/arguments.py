@@ -1,0 +1,98 @@
+"""A verb's arguments: parsed as its usage text says, and read as rings, numbers and times."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from s4raw.client import DEFAULT_TIMEOUT, Ring
+from s4raw.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Parsed = dict[str, Any]
+else:
+    Parsed = dict
+
+TIMEOUT_VARIABLE = "S4_TIMEOUT"
+
+# The end of (nearly) every usage text.
+COMMON = """\
+  -c, --conf FILE    the ring's conf (default: $S4_CONF_PATH, or ~/.s4.conf)
+  -h, --help         show this text
+"""
+
+FILTERS = """\
+  --include GLOB     only what matches GLOB (any of them, if there are several)
+  --exclude GLOB     not what matches GLOB (any of them), whatever is included
+"""
+GLOBS = """\
+Globs: * and ? match / too, [*] is a * itself, and a key that has exactly this name is meant before all that match.
+"""
+
+
+class Arguments(Parsed):
+    """What docopt made of the words: options by their long name, positional arguments by theirs."""
+
+    shared: Ring | None = None  # the ring of whoever calls many verbs
+
+    def ring(self) -> AbstractContextManager[Ring]:
+        """The ring to work on: the shared one, unless the arguments name a conf. Raises ConfError."""
+        if self.shared is not None and self["--conf"] is None:
+            return nullcontext(self.shared)
+        return Ring.from_conf(self["--conf"])
+
+    def filters(self) -> tuple[list[str], list[str]]:
+        """The globs to include and to exclude."""
+        return self["--include"], self["--exclude"]
+
+    def number(self, option: str, default: float) -> float:
+        """An option's positive number. Raises UsageError."""
+        return default if self[option] is None else _positive(option, self[option])
+
+    def count(self, option: str, default: int) -> int:
+        """An option's positive whole number. Raises UsageError."""
+        number = self.number(option, default)
+        if number != int(number):
+            raise UsageError(f"{option} needs a whole number, got {self[option]!r}")
+        return int(number)
+
+    def timeout(self) -> float:
+        """How many seconds a command may take. Raises UsageError."""
+        if self["--timeout"] is None and TIMEOUT_VARIABLE in os.environ:
+            return _positive(TIMEOUT_VARIABLE, os.environ[TIMEOUT_VARIABLE])
+        return self.number("--timeout", DEFAULT_TIMEOUT)
+
+
+Verb = Callable[[Arguments], int]  # what is done with the arguments; returns the exit code
+
+
+def parse(text: str, words: Sequence[str]) -> Arguments | None:
+    """Parse words, the verb first, as a usage text says; None when they ask for that text. Raises UsageError."""
+    from docopt import DocoptExit, docopt
+
+    try:
+        arguments = Arguments(docopt(text, words, help=False))
+    except DocoptExit:
+        if _asks_for_help(words[1:]):
+            return None
+        usage = text[text.index("Usage:") :].partition("\n\n")[0]
+        raise UsageError(f"wrong arguments for {words[0]}; see s4raw {words[0]} --help\n{usage}") from None
+    return None if arguments.get("--help") else arguments
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1e9:
+        raise UsageError(f"{name} needs a positive number, got {text!r}")
+    return number
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    return bool({"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words))

@@ -1,0 +1,37 @@
+"""What verbs print: a line of JSON for each result, times."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+def write_json(**fields: object) -> None:
+    """Print a line of JSON."""
+    import json
+
+    sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+
+def plain_time(mtime_ns: int) -> str:
+    """Nanoseconds since 1970 as ``2026-01-31 12:00:00Z``."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(mtime_ns // 10**9))
+
+
+def json_time(mtime_ns: int) -> str:
+    """Nanoseconds since 1970 as ``2026-01-31T12:00:00Z``."""
+    return plain_time(mtime_ns).replace(" ", "T")
+
+
+def human(number: float) -> str:
+    """A number of bytes as ``12 B``, ``1.5 KiB``, ``2.0 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            break
+        number /= 1024
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+
+
+def size_text(number: int, humanize: bool) -> str:
+    """A number of bytes as one word: all its digits, or ``1.5KiB``."""
+    return human(number).replace(" ", "") if humanize else str(number)

@@ -1,0 +1,99 @@
+"""Verbs that move content: cp."""
+
+from __future__ import annotations
+
+import os
+
+from s4raw import bulk
+from s4raw.arguments import COMMON, Arguments, Verb
+from s4raw.bodies import write_all
+from s4raw.client import Ring
+from s4raw.copying import STDIO, download_path, is_remote, plan_download, plan_upload, upload_key
+from s4raw.errors import UsageError
+from s4raw.keys import parse_key
+from s4raw.output import write_json
+from s4raw.progress import ProgressLine
+
+USAGE = {
+    "cp": f"""\
+Copy a file to a key or a key to a file; with -r a tree, over all servers at once.
+
+Usage: s4raw cp [-r] [-q] [--json] [-c FILE] [--] SRC DST
+
+One of SRC and DST is s4://bucket/key, the other a local path or - for stdin or stdout. A destination "dir/" takes the
+source's name, and so does ".". "cp -r s4://b/dir/ ." makes ./dir/..., "cp -r s4://b/dir/ out/" makes out/...,
+"cp -r foo s4://b/x" makes x/<paths below foo>. Keys are immutable: a key that exists is not replaced.
+
+Options:
+  -r, --recursive    copy all files below a directory
+  -q, --quiet        no progress line
+  --json             print a line of JSON for each file
+{COMMON}""",
+}
+
+
+def cp(arguments: Arguments) -> int:
+    """Copy to or from the ring."""
+    source, target = arguments["SRC"], arguments["DST"]
+    if is_remote(source) and is_remote(target):
+        raise UsageError("both paths are remote: keys do not move, they are copied out and in, and deleted")
+    if not is_remote(source) and not is_remote(target):
+        raise UsageError(f"one of the paths must begin with s4://, got {source!r} and {target!r}")
+    with arguments.ring() as ring:
+        if arguments["--recursive"]:
+            return _copy_tree(ring, source, target, arguments)
+        return (_upload if is_remote(target) else _download)(ring, source, target, arguments)
+
+
+def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
+    key = upload_key(source, target)
+    line = ProgressLine(f"cp to {key}", "bytes", not arguments["--quiet"])
+    if os.path.isfile(source):
+        line.update(0, os.path.getsize(source))
+    try:
+        size = ring.put_stream(key, 0, line.add) if source == STDIO else ring.put_file(key, source, line.add)
+    finally:
+        line.close()
+    if arguments["--json"]:
+        write_json(verb="cp", path=source, key=str(key), bytes=size)
+    return 0
+
+
+def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
+    key = parse_key(source)
+    path = target if target == STDIO else download_path(key, target)
+    line = ProgressLine(f"cp from {key}", "bytes", not arguments["--quiet"])
+    if line.shown:
+        line.update(0, ring.stat(key).size)
+    try:
+        size = ring.get_stream(key, write_all(1), line.add) if target == STDIO else ring.get_file(key, path, line.add)
+    finally:
+        line.close()
+    if arguments["--json"] and target != STDIO:
+        write_json(verb="cp", key=str(key), path=path, bytes=size)
+    return 0
+
+
+def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
+    upload = is_remote(target)
+    if STDIO in (source, target):
+        raise UsageError("cp -r copies directories: - cannot be one of them")
+    if upload and os.path.isfile(source):
+        return _upload(ring, source, target, arguments)
+    plan = list(plan_upload(source, target) if upload else plan_download(ring, source, target))
+    line = ProgressLine(f"cp {len(plan)} files", "bytes", not arguments["--quiet"])
+    line.update(0, sum(size for _, size in plan))
+
+    def done(item: bulk.Item, size: int) -> None:
+        line.add(size)
+        if arguments["--json"]:
+            write_json(verb="cp", path=str(item.file), key=str(item.key), bytes=size)
+
+    try:
+        bulk.transfer(ring, [item for item, _ in plan], done, upload)
+    finally:
+        line.close()
+    return 0
+
+
+VERBS: dict[str, Verb] = {"cp": cp}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from s4raw import bodies, files, wire
 from s4raw.client import Ring
-from s4raw.connection import ATTEMPTS, Connection
+from s4raw.connection import ATTEMPTS, Connection, Lending
 from s4raw.errors import ConnectionLost, PeerTimeout, S4Error
 from s4raw.fanout import Fanout
 from s4raw.keys import Key
+from s4raw.pipeline import ask
 from s4raw.record import NamedTuple
 
 WINDOW = 64  # requests in flight on a connection
@@ -27,7 +28,6 @@ class Item(NamedTuple):
 
 
 Done = Callable[[Item, int], None]  # is told of each item that is done, with its size in bytes
-Lease = Callable[[str, bool], AbstractContextManager[Connection]]
 
 
 def put_all(ring: Ring, fanout: Fanout, items: Iterable[Item], check: Callable[[], None]) -> None:
@@ -36,14 +36,15 @@ def put_all(ring: Ring, fanout: Fanout, items: Iterable[Item], check: Callable[[
     ``check`` may raise to end it: between two files, and after a connection was lost.
     """
     for server, share in _by_server(ring, items).items():
-        _Train(ring, fanout.lease, lambda _item, _size: None, check).run(server, share, upload=True)
+        _Train(ring, fanout.lease, lambda _item, _size: None, check).put(server, share)
 
 
 def transfer(ring: Ring, items: Iterable[Item], done: Done, upload: bool) -> None:
     """Put or get many files, at all their servers at once. The first error ends it everywhere."""
     fanout = Fanout(ring.pool)
     train = _Train(ring, fanout.lease, done, fanout.check)
-    fanout.run([partial(train.run, server, share, upload) for server, share in _by_server(ring, items).items()])
+    run = train.put if upload else train.get
+    fanout.run([partial(run, server, share) for server, share in _by_server(ring, items).items()])
 
 
 def _by_server(ring: Ring, items: Iterable[Item]) -> dict[str, list[Item]]:
@@ -63,21 +64,34 @@ class _Flight(NamedTuple):
 class _Train:
     """How to put or get many files at one server: pipelined, and one by one what was in flight on a lost connection."""
 
-    def __init__(self, ring: Ring, lease: Lease, done: Done, check: Callable[[], None]) -> None:
+    def __init__(self, ring: Ring, lease: Lending, done: Done, check: Callable[[], None]) -> None:
         self._ring = ring
         self._lease = lease
         self._done = done
         self._check = check
 
-    def run(self, server: str, share: Iterable[Item], upload: bool) -> None:
-        """Put or get the files of one server. Raises ConnectionLost after ATTEMPTS without a file that got through."""
-        send, again = (self._put, self._put_again) if upload else (self._get, self._get_again)
+    def get(self, server: str, share: Iterable[Item]) -> None:
+        """Get the files of one server. Raises ConnectionLost after ATTEMPTS without a file that got through."""
+        items = deque(share)
+
+        def take(connection: Connection, key: Key, frame: wire.Frame) -> int:
+            self._check()
+            with files.writing(str(items[0].file)) as fd:
+                return bodies.receive_body(connection, frame, key, bodies.write_all(fd))
+
+        for _, size in ask(self._ring.pool, wire.GET, [item.key for item in items], take, self._lease):
+            if isinstance(size, S4Error):
+                raise size
+            self._done(items.popleft(), size)
+
+    def put(self, server: str, share: Iterable[Item]) -> None:
+        """Put the files of one server. Raises ConnectionLost after ATTEMPTS without a file that got through."""
         todo, flights = deque(share), deque[_Flight]()
         attempts, left = ATTEMPTS, len(todo)
         while True:
             try:
                 with self._lease(server, attempts < ATTEMPTS) as connection:
-                    return send(connection, todo, flights)
+                    return self._put(connection, todo, flights)
             except (ConnectionLost, PeerTimeout) as error:
                 self._check()
                 attempts = (ATTEMPTS if len(todo) < left else attempts) - 1
@@ -89,7 +103,7 @@ class _Train:
                 error.at(server=server, key=str(flights[0].item.key) if flights else "")
                 raise
             while flights:
-                self._done(flights[0].item, again(flights[0]))
+                self._done(flights[0].item, self._put_again(flights[0]))
                 flights.popleft()
 
     def _put(self, connection: Connection, todo: deque[Item], flights: deque[_Flight]) -> None:
@@ -115,26 +129,6 @@ class _Train:
     def _put_again(self, flight: _Flight) -> int:
         with _source(flight.item) as fd:
             return self._ring.put_with(flight.item.key, lambda c, key: bodies.send_file(c, key, fd), lost=flight.sent)
-
-    def _get(self, connection: Connection, todo: deque[Item], flights: deque[_Flight]) -> None:
-        while todo or flights:
-            heads = []
-            while todo and len(flights) < WINDOW:
-                item, request = todo.popleft(), connection.next_request()
-                heads.append(wire.encode(wire.GET, request, bucket=item.key.bucket, key=item.key.name))
-                flights.append(_Flight(item, bodies.Sent(request, 0, b"")))
-            connection.channel.send(b"".join(heads))
-            while len(flights) > (WINDOW // 2 if todo else 0):
-                self._check()
-                item = flights[0].item
-                frame = connection.receive_ok(flights[0].sent.request)
-                with files.writing(str(item.file)) as fd:
-                    size = bodies.receive_body(connection, frame, item.key, bodies.write_all(fd))
-                flights.popleft()
-                self._done(item, size)
-
-    def _get_again(self, flight: _Flight) -> int:
-        return self._ring.get_file(flight.item.key, str(flight.item.file))
 
 
 @contextmanager

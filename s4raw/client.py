@@ -17,12 +17,12 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 
 from s4raw import bodies, files, wire
-from s4raw.bodies import Moved, Sent, not_told
+from s4raw.bodies import Moved, Sent, Stat, not_told
 from s4raw.connection import ATTEMPTS, Connection, Pool, Progress, connections_for, milliseconds, no_progress
 from s4raw.digest import LEAF, Buffer
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
@@ -30,9 +30,7 @@ from s4raw.fanout import everywhere
 from s4raw.handshake import read_secret
 from s4raw.keys import Entry, Key, parse_key, parse_prefix
 from s4raw.reader import KeyReader
-from s4raw.record import NamedTuple
 from s4raw.ring import Topology
-from s4raw.wire import Frame
 
 DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
 HEALTH_SECONDS = 1.0
@@ -45,21 +43,6 @@ if TYPE_CHECKING:
 
 Send = Callable[[Connection, Key], Sent]  # sends a put
 Sink = Callable[[memoryview], object]
-
-
-class Stat(NamedTuple):
-    """A key's size in bytes, its digest, its mtime in nanoseconds, the server that keeps it, and its path there."""
-
-    size: int
-    digest: bytes
-    mtime_ns: int
-    server: str
-    path: str
-
-    @classmethod
-    def from_frame(cls, frame: Frame, server: str) -> Stat:
-        """What the answer to a STAT says."""
-        return cls(frame.uint("size"), frame.blob("digest"), frame.uint("mtime"), server, frame.text("path", ""))
 
 
 class Ring:
@@ -117,7 +100,7 @@ class Ring:
             if status.st_size > wire.WHOLE_BODY and (resume or connections > 1):
                 from s4raw.upload import Upload
 
-                with self._naming(key) as server:
+                with located(self.topology, key) as server:
                     return Upload(self.pool, server, key, fd, moved).run(connections, resume)
             return self.put_with(key, lambda connection, key: bodies.send_file(connection, key, fd, moved))
 
@@ -172,6 +155,12 @@ class Ring:
 
         return self._at(key, receive)
 
+    def get_many(self, keys: Iterable[str | Key]) -> Iterator[tuple[Key, bytes]]:
+        """Each key with its content, in order; many requests are in flight at once. Raises NoSuchKey."""
+        from s4raw import pipeline
+
+        return pipeline.get_all(self.pool, map(as_key, keys))
+
     def get_range(self, key: str | Key, offset: int, length: int) -> bytes:
         """``length`` bytes of a key from ``offset``, or as many as there are; verified. Raises NoSuchKey, BadRange.
 
@@ -202,7 +191,7 @@ class Ring:
         from s4raw.download import Download
 
         key = as_key(key)
-        with self._naming(key) as server, files.writing(path, resume) as fd:
+        with located(self.topology, key) as server, files.writing(path, resume) as fd:
             return Download(self.pool, server, key, fd, moved).run(connections, resume)
 
     def get_stream(self, key: str | Key, write: Sink, moved: Moved = not_told) -> int:
@@ -216,7 +205,7 @@ class Ring:
     def open(self, key: str | Key) -> io.BufferedReader:
         """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""
         key = as_key(key)
-        with self._naming(key) as server:
+        with located(self.topology, key) as server:
             return io.BufferedReader(KeyReader(self.pool, server, key), LEAF)
 
     def stat(self, key: str | Key) -> Stat:
@@ -226,27 +215,18 @@ class Ring:
         frame = self._at(key, lambda c: c.call(wire.STAT, bucket=key.bucket, key=key.name))
         return Stat.from_frame(frame, server)
 
-    @contextmanager
-    def _naming(self, key: Key) -> Iterator[str]:
-        """The server of a key, which an error of the block names, and the key too."""
-        server = self.topology.place(key)
-        try:
-            yield server
-        except S4Error as error:
-            error.at(server=server, key=str(key))
-            raise
-
     def _at(self, key: Key, action: Callable[[Connection], Result], attempts: int = ATTEMPTS) -> Result:
         """Do something at a key's server, again if the connection was lost. With one attempt, over a new connection."""
-        with self._naming(key) as server:
-            while True:
-                try:
-                    with self.pool.lease(server, fresh=attempts < ATTEMPTS) as connection:
-                        return action(connection)
-                except ConnectionLost:
-                    attempts -= 1
-                    if not attempts:
-                        raise
+        server = self.topology.place(key)
+        while True:
+            try:
+                with self.pool.lease(server, attempts < ATTEMPTS) as connection:
+                    return action(connection)
+            except S4Error as error:
+                attempts -= 1
+                if not attempts or not isinstance(error, ConnectionLost):
+                    error.at(server=server, key=str(key))
+                    raise
 
     # Listing and deleting
 
@@ -391,3 +371,14 @@ def as_key(key: str | Key) -> Key:
 def _entry(entry: Entry | None) -> Entry:
     assert entry is not None
     return entry
+
+
+@contextmanager
+def located(topology: Topology, key: Key) -> Iterator[str]:
+    """The server of a key, which an error of the block names, and the key too."""
+    server = topology.place(key)
+    try:
+        yield server
+    except S4Error as error:
+        error.at(server=server, key=str(key))
+        raise

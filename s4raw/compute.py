@@ -61,8 +61,8 @@ class Node:
 
     def check_place(self, key: Key) -> Key:
         """Raise WrongServer for a key that is placed elsewhere."""
-        if not self.owns(key):
-            place = self.ring.topology.place(key)
+        place = self.ring.topology.place(key)
+        if place != self.me:
             raise WrongServer(f"the key belongs on {place}", key=str(key), server=self.me)
         return key
 

@@ -6,8 +6,8 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 
 from s4raw import wire
 from s4raw.errors import Busy, ConnectionLost, ProtocolError, S4Error, UsageError
@@ -18,6 +18,7 @@ from s4raw.wire import Frame, Value
 
 ATTEMPTS = 3  # at a call whose connection was lost
 MAX_IDLE = 8  # connections kept for each server
+TRUSTED_SECONDS = 1.0  # a kept connection that was used so shortly ago is not asked whether it still stands
 BUSY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)  # waits between attempts at a server that is busy
 
 Progress = Callable[[int, int], None]  # done, total
@@ -52,6 +53,7 @@ class Connection:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.server = channel.peer
+        self.used = 0.0
         self._last = 0
 
     @classmethod
@@ -123,25 +125,33 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: dict[str, list[Connection]] = defaultdict(list)
 
-    @contextmanager
-    def lease(self, server: str, fresh: bool = False, opened: Opened = nobody) -> Iterator[Connection]:
-        """A connection for one call or a train of them; kept afterwards, unless the block raised.
+    def lease(self, server: str, fresh: bool = False, opened: Opened = nobody) -> Lease:
+        """A connection for one call or a train of them, in a ``with`` block; kept afterwards, unless the block raised.
 
         ``fresh`` does without the kept ones, which may have died unnoticed. ``opened`` is told of the channel at once,
         before a handshake.
         """
+        return Lease(self, server, fresh, opened)
+
+    def take(self, server: str, fresh: bool, opened: Opened) -> Connection:
+        """What ``lease`` gives, to be given to ``keep`` or closed."""
         kept = None if fresh else self._take(server)
         connection = kept or self.connect(server, opened)
-        try:
-            if kept:
+        if kept and opened is not nobody:
+            try:
                 opened(kept.channel)
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
+            except BaseException:
+                kept.close()
+                raise
+        return connection
+
+    def keep(self, connection: Connection, fresh: bool) -> None:
+        """Take a connection back that nothing is under way on."""
+        connection.used = time.monotonic()
         with self._lock:
-            if len(self._idle[server]) < (1 if fresh else MAX_IDLE):  # or each fresh one would add to them
-                self._idle[server].append(connection)
+            idle = self._idle[connection.server]
+            if len(idle) < (1 if fresh else MAX_IDLE):  # or each fresh one would add to them
+                idle.append(connection)
                 return
         connection.close()
 
@@ -178,7 +188,7 @@ class Pool:
                 if not self._idle[server]:
                     return None
                 connection = self._idle[server].pop()
-            if not connection.channel.readable():
+            if time.monotonic() - connection.used < TRUSTED_SECONDS or not connection.channel.readable():
                 return connection
             connection.close()  # the server hung up, or said something that nobody asked for
 
@@ -188,3 +198,28 @@ class Pool:
             for connections in self._idle.values():
                 while connections:
                     connections.pop().close()
+
+
+Lending = Callable[[str, bool], AbstractContextManager[Connection]]  # a pool's lease, or one that can be cut
+
+
+class Lease:
+    """A ``with`` block that has a connection of the pool. (A generator would do, in three times the time.)"""
+
+    __slots__ = ("_connection", "_fresh", "_opened", "_pool", "_server")
+
+    def __init__(self, pool: Pool, server: str, fresh: bool, opened: Opened) -> None:
+        self._pool = pool
+        self._server = server
+        self._fresh = fresh
+        self._opened = opened
+
+    def __enter__(self) -> Connection:
+        self._connection = self._pool.take(self._server, self._fresh, self._opened)
+        return self._connection
+
+    def __exit__(self, error_type: object, *_: object) -> None:
+        if error_type is None:
+            self._pool.keep(self._connection, self._fresh)
+        else:
+            self._connection.close()

@@ -23,9 +23,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from s4raw import tree
-from s4raw.errors import BadKey, ConfError, DiskFull, StoreError
+from s4raw.errors import BadKey, ConfError, DiskFull, S4Error, StoreError
 from s4raw.keys import Key
+from s4raw.syscalls import exchange
 
 FORMAT = "s4raw 2\n"
 JOB_VARIABLE = "S4RAW_DATA"  # in the environment of every command: the data directory of the server that runs it
@@ -46,14 +46,18 @@ class disk_errors:
         """Nothing to set up."""
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
-            return
-        key = str(self._key) if self._key else ""
-        if error.errno in _FULL:
-            raise DiskFull(f"the disk is full: {error.strerror}", key=key) from None
-        if error.errno == errno.ENAMETOOLONG:
-            raise BadKey("the key is too long for the file system", key=key) from None
-        raise StoreError(f"the disk failed: {error.strerror} (errno {error.errno})", key=key) from error
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise disk_error(error, self._key) from error
+
+
+def disk_error(error: OSError, key: Key | None = None) -> S4Error:
+    """What to tell of an error of the data directory's disk."""
+    name = str(key) if key else ""
+    if error.errno in _FULL:
+        return DiskFull(f"the disk is full: {error.strerror}", key=name)
+    if error.errno == errno.ENAMETOOLONG:
+        return BadKey("the key is too long for the file system", key=name)
+    return StoreError(f"the disk failed: {error.strerror} (errno {error.errno})", key=name)
 
 
 class DataDirectory:
@@ -142,7 +146,7 @@ class DataDirectory:
                 os.link(f"/proc/self/fd/{fd}", "probe", src_dir_fd=fd, dst_dir_fd=self.tmp)
                 step = "exchanging two names (RENAME_EXCHANGE)"
                 os.mkdir("probe-2", dir_fd=self.tmp)
-                tree.exchange(self.tmp, "probe", self.tmp, "probe-2")
+                exchange(self.tmp, "probe", self.tmp, "probe-2")
                 os.rmdir("probe", dir_fd=self.tmp)
                 os.unlink("probe-2", dir_fd=self.tmp)
             finally:

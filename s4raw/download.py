@@ -6,14 +6,12 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 
 from s4raw import bodies, wire
 from s4raw.blocks import Record
 from s4raw.bodies import Moved, not_told
-from s4raw.connection import ATTEMPTS, Connection, Pool, connections_for
+from s4raw.connection import ATTEMPTS, Connection, Lending, Pool, connections_for
 from s4raw.digest import digest_file
 from s4raw.errors import ConnectionLost, KeyChanged, ProtocolError
 from s4raw.fanout import Fanout
@@ -22,8 +20,6 @@ from s4raw.record import NamedTuple
 
 PART = 64 << 20  # bytes asked for at once where several connections share a key
 DEPTH = 2  # requests in flight on a connection, so that the next part is on its way while one comes
-
-Lease = Callable[[str, bool], AbstractContextManager[Connection]]
 
 
 class _Part(NamedTuple):
@@ -95,7 +91,7 @@ class Download:
             at += length
         return parts
 
-    def _work(self, lease: Lease) -> None:
+    def _work(self, lease: Lending) -> None:
         """Fetch parts until there are none left."""
         attempts = ATTEMPTS
         while True:

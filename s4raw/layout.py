@@ -12,13 +12,18 @@ An ordinary key is its own path. A name that begins with ``%`` is one that a fil
 
 from __future__ import annotations
 
+import re
+
 MAX_NAME_BYTES = 255
 PIECE_BYTES = 240
+_ORDINARY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")  # nothing to escape
 SELF = "%="  # the file of the key that has its directory's name
 
 
 def to_names(key_name: str) -> list[str]:
     """The path of a key below its bucket: directories, then the file."""
+    if len(key_name) <= MAX_NAME_BYTES and _ORDINARY.fullmatch(key_name):
+        return key_name.split("/")
     names: list[str] = []
     for part in key_name.split("/"):
         names.extend(_encode(part))

@@ -24,6 +24,10 @@ STALL_SECONDS = 60.0  # without a single byte from a peer that owes some
 SEND_SECONDS = 300.0  # without a single byte taken by a peer, who may be waiting for a slow reader of its own
 CONNECT_SECONDS = 5.0
 SENDFILE_CHUNK = 1 << 30
+CLIENT_CAPACITY = 256 << 10  # a train of small answers comes by few system calls
+SERVER_CAPACITY = 32 << 10  # many connections may be idle
+MAX_QUEUED = 256 << 10  # bytes of answers that wait for more to go with them
+MAX_BUFFERS = 512  # in one sendmsg, which takes 1024
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _TIMEVAL = struct.Struct("@ll")
 
@@ -76,7 +80,7 @@ def connect(address: str, port: int, seconds: float = CONNECT_SECONDS) -> Channe
         late = error.errno in (errno.EINPROGRESS, errno.EAGAIN, errno.ETIMEDOUT)
         reason = f"no answer within {seconds:g} s" if late else error.strerror
         raise Unreachable(f"cannot connect: {reason}", server=server) from None
-    return Channel(sock, server)
+    return Channel(sock, server, CLIENT_CAPACITY)
 
 
 def _set_timeout(sock: Socket, option: int, seconds: float) -> None:
@@ -91,11 +95,14 @@ class Channel:
     ``peer`` is the other end as ``address:port``.
     """
 
-    def __init__(self, sock: Socket, peer: str) -> None:
+    def __init__(self, sock: Socket, peer: str, capacity: int = SERVER_CAPACITY) -> None:
+        """``capacity`` is how many bytes of frames are received at once."""
         self.peer = peer
         self._sock = sock
-        self._decoder = Decoder()
+        self._decoder = Decoder(capacity)
         self._receive_seconds = STALL_SECONDS
+        self._queue: list[bytes | memoryview] = []
+        self._queued = 0
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
@@ -111,12 +118,16 @@ class Channel:
 
     def receive_timeout(self, seconds: float) -> None:
         """Wait at most this long for the next bytes."""
-        if seconds != self._receive_seconds:
+        if seconds != self._receive_seconds:  # a system call saved
             self._receive_seconds = seconds
             _set_timeout(self._sock, socket.SO_RCVTIMEO, seconds)
 
     def send(self, *buffers: bytes | memoryview) -> None:
-        """Send all buffers, in one system call where the socket takes them."""
+        """Send all buffers, and what was queued before them, in one system call where the socket takes them."""
+        if self._queue:
+            buffers = (*self._queue, *buffers)
+            self._queue.clear()
+            self._queued = 0
         total = sum(map(len, buffers))
         try:
             sent = self._sock.sendmsg(buffers)
@@ -125,6 +136,23 @@ class Channel:
         except OSError as error:
             raise self._failure(error, "sending") from None
 
+    def send_soon(self, *buffers: bytes) -> None:
+        """Send, at once or together with what comes next: at the latest before this channel waits for bytes.
+
+        So a train of small requests is answered by few system calls.
+        """
+        if not self._decoder.buffered:
+            return self.send(*buffers)
+        self._queue += buffers
+        self._queued += sum(map(len, buffers))
+        if self._queued >= MAX_QUEUED or len(self._queue) >= MAX_BUFFERS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was queued."""
+        if self._queue:
+            self.send()
+
     def send_body(self, head: bytes, source: FileSlice) -> None:
         """Send a head and then a slice of a file, which never enters this process.
 
@@ -132,6 +160,7 @@ class Channel:
         """
         fd, offset, length = source
         end = offset + length
+        self.flush()
         try:
             self._sock.sendall(head, socket.MSG_MORE if length else 0)
             while offset < end:
@@ -148,21 +177,32 @@ class Channel:
         Waits ``idle_seconds`` for its first byte, and as long, but at most FRAME_SECONDS, for the rest of its header.
         """
         decoder = self._decoder
-        seconds, deadline = idle_seconds, 0.0
-        while (frame := decoder.next_frame()) is None:
+        deadline = 0.0
+        while not decoder.buffered or (frame := decoder.next_frame()) is None:
             if decoder.buffered:
-                seconds, now = min(idle_seconds, FRAME_SECONDS), time.monotonic()
-                deadline = deadline or now + seconds
+                now = time.monotonic()
+                deadline = deadline or now + min(idle_seconds, FRAME_SECONDS)
                 if now >= deadline:
-                    raise PeerTimeout(f"a frame was not complete after {seconds:g} s", server=self.peer)
-            self.receive_timeout(seconds)
-            count = self._receive(decoder.space())
+                    raise PeerTimeout("a frame was not complete in time", server=self.peer)
+                self.receive_timeout(deadline - now)
+            count = self._receive(decoder.space()) if decoder.buffered else self._wait(idle_seconds)
             if not count:
                 if decoder.buffered:
                     raise ConnectionLost("the connection ended inside a frame", server=self.peer)
                 return None
             decoder.received(count)
         return frame
+
+    def _wait(self, seconds: float) -> int:
+        """Wait for the first bytes of a frame, in steps of the time-out that bodies have: no need to set another."""
+        while True:
+            self.receive_timeout(min(seconds, STALL_SECONDS))
+            try:
+                return self._receive(self._decoder.space())
+            except PeerTimeout:
+                seconds -= STALL_SECONDS
+                if seconds <= 0:
+                    raise
 
     @property
     def body_left(self) -> int:
@@ -198,6 +238,14 @@ class Channel:
             done += count
         return want
 
+    def read_bytes(self, count: int) -> bytes:
+        """The next ``count`` bytes of the body, which has as many."""
+        if count <= self._decoder.buffered:
+            return bytes(self._decoder.take(count))
+        body = bytearray(count)
+        self.read_into(memoryview(body))
+        return bytes(body)
+
     def skip_body(self) -> None:
         """Read the rest of the body and throw it away."""
         scratch = memoryview(bytearray(min(64 << 10, self._decoder.body_left)))
@@ -205,6 +253,8 @@ class Channel:
             self.read_into(scratch)
 
     def _receive(self, view: memoryview, flags: int = 0) -> int:
+        if self._queue:
+            self.flush()
         try:
             return self._sock.recv_into(view, 0, flags)
         except OSError as error:

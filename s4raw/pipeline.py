@@ -1,100 +1,130 @@
-"""Many small requests about keys, pipelined: a connection for each server, all servers at the same time."""
+"""Many small requests about keys, pipelined: one thread, a connection for each server, answers in the keys' order."""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
-from s4raw import wire
-from s4raw.client import ATTEMPTS, Ring, Stat
-from s4raw.connection import Connection
-from s4raw.errors import ConnectionLost, NoSuchKey, PeerTimeout, S4Error
-from s4raw.fanout import Fanout
+from s4raw import bodies, wire
+from s4raw.bodies import Stat
+from s4raw.connection import ATTEMPTS, Connection, Lending, Pool
+from s4raw.errors import ConnectionLost, NoSuchKey, PeerTimeout, ProtocolError, S4Error
 from s4raw.keys import Key
 from s4raw.wire import Frame
 
-WINDOW = 256  # requests in flight on a connection
+WINDOW = 256  # requests in flight, at all servers together
 
-Answered = Callable[[Key, Frame | None], None]  # is told of each answer; of None where there is no such key
+TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Result = TypeVar("Result")
+    Take = Callable[[Connection, Key, Frame], Result]  # makes something of an answer, whose body it reads
 
 
-def stat_all(ring: Ring, keys: Iterable[Key]) -> dict[Key, Stat]:
+def get_all(pool: Pool, keys: Iterable[Key]) -> Iterator[tuple[Key, bytes]]:
+    """Each key with its content, verified. Raises NoSuchKey at the first that is not there."""
+    for key, found in ask(pool, wire.GET, keys, _content):
+        if isinstance(found, S4Error):
+            raise found
+        yield key, found
+
+
+def _content(connection: Connection, key: Key, frame: Frame) -> bytes:
+    return bodies.receive_bytes(connection, frame, key)
+
+
+def stat_all(pool: Pool, keys: Iterable[Key]) -> dict[Key, Stat]:
     """What is recorded of those of the keys that exist. Raises Corrupt for one whose record is damaged."""
-    found: dict[Key, Stat] = {}
-
-    def answered(key: Key, frame: Frame | None) -> None:
-        if frame is not None:
-            found[key] = Stat.from_frame(frame, ring.topology.place(key))
-
-    call_all(ring, wire.STAT, keys, answered)
+    found = {}
+    for key, answer in ask(
+        pool, wire.STAT, keys, lambda connection, _, frame: Stat.from_frame(frame, connection.server)
+    ):
+        if isinstance(answer, Stat):
+            found[key] = answer
+        elif not isinstance(answer, NoSuchKey):
+            raise answer
     return found
 
 
-def remove_all(ring: Ring, keys: Iterable[Key], removed: Callable[[Key], None]) -> None:
-    """Delete keys; ``removed`` is told of each one, from several threads. One that is gone already is fine."""
-    call_all(ring, wire.REMOVE, keys, lambda key, _frame: removed(key))
+def remove_all(pool: Pool, keys: Iterable[Key], removed: Callable[[Key], object]) -> None:
+    """Delete keys; ``removed`` is told of each one. One that is gone already is fine."""
+    for key, answer in ask(pool, wire.REMOVE, keys, lambda *_: None):
+        if isinstance(answer, S4Error) and not isinstance(answer, NoSuchKey):
+            raise answer
+        removed(key)
 
 
-def call_all(ring: Ring, opcode: int, keys: Iterable[Key], answered: Answered) -> None:
-    """Send a request for each key, and wait for all the answers. The first error but NoSuchKey ends it everywhere.
+def ask(
+    pool: Pool, opcode: int, keys: Iterable[Key], take: Take[Result], lease: Lending | None = None
+) -> Iterator[tuple[Key, Result | S4Error]]:
+    """Send a request for each key; yields what ``take`` makes of each answer, or the error that the server sent.
 
-    After a lost connection what was in flight is sent again. ``answered`` is called from several threads.
+    After a lost connection what was in flight on it is asked again. Raises ConnectionLost after ATTEMPTS without an
+    answer, and whatever ``take`` raises.
     """
-    shares: dict[str, deque[Key]] = defaultdict(deque)
+    lanes: dict[str, tuple[deque[Key], Iterator[tuple[Key, Result | S4Error]]]] = {}
+    order: deque[str] = deque()  # which server's answer is the next
     for key in keys:
-        shares[ring.topology.place(key)].append(key)
-    fanout = Fanout(ring.pool)
-    fanout.run([partial(_run, fanout, server, opcode, share, answered) for server, share in shares.items()])
+        server = pool.topology.place(key)
+        if server not in lanes:
+            todo: deque[Key] = deque()
+            lanes[server] = (todo, _lane(server, opcode, todo, take, lease or pool.lease))
+        lanes[server][0].append(key)
+        order.append(server)
+        if len(order) >= WINDOW:
+            yield next(lanes[order.popleft()][1])
+    while order:
+        yield next(lanes[order.popleft()][1])
+    for _, answers in lanes.values():
+        next(answers, None)  # nothing is in flight: the connection is given back
 
 
-def _run(fanout: Fanout, server: str, opcode: int, todo: deque[Key], answered: Answered) -> None:
-    flights: deque[tuple[int, Key]] = deque()
-    attempts, left = ATTEMPTS, len(todo)
+def _lane(
+    server: str, opcode: int, todo: deque[Key], take: Take[Result], lease: Lending
+) -> Iterator[tuple[Key, Result | S4Error]]:
+    """The answers of one server to requests for the keys in ``todo``, which grows while they are asked for."""
+    flights: deque[tuple[Key, int]] = deque()
+    attempts = ATTEMPTS
     while True:
         try:
-            with fanout.lease(server, fresh=attempts < ATTEMPTS) as connection:
-                return _train(fanout, connection, opcode, todo, flights, answered)
+            with lease(server, attempts < ATTEMPTS) as connection:
+                while todo or flights:
+                    if not flights or len(todo) >= WINDOW // 4:
+                        _send(connection, opcode, todo, flights)
+                    answer = _receive(connection, *flights[0], take)
+                    key, _ = flights.popleft()
+                    attempts = ATTEMPTS
+                    yield key, answer
+                return
         except (ConnectionLost, PeerTimeout) as error:
-            fanout.check()
-            todo.extendleft(key for _, key in reversed(flights))
-            flights.clear()
-            attempts = (ATTEMPTS if len(todo) < left else attempts) - 1
-            left = len(todo)
+            attempts -= 1
             if not attempts:
                 error.at(server=server)
                 raise
-        except S4Error as error:
-            error.at(server=server, key=str(flights[0][1]) if flights else "")
-            raise
+            todo.extendleft(key for key, _ in reversed(flights))
+            flights.clear()
 
 
-def _train(
-    fanout: Fanout,
-    connection: Connection,
-    opcode: int,
-    todo: deque[Key],
-    flights: deque[tuple[int, Key]],
-    answered: Answered,
-) -> None:
-    while todo or flights:
-        fanout.check()
-        heads = []
-        while todo and len(flights) < WINDOW:
-            key, request = todo.popleft(), connection.next_request()
-            heads.append(wire.encode(opcode, request, bucket=key.bucket, key=key.name))
-            flights.append((request, key))
-        if heads:
-            connection.channel.send(b"".join(heads))
-        while len(flights) > (WINDOW // 2 if todo else 0):
-            request, key = flights[0]
-            frame = _answer(connection, request)
-            flights.popleft()
-            answered(key, frame)
+def _send(connection: Connection, opcode: int, todo: deque[Key], flights: deque[tuple[Key, int]]) -> None:
+    """Send the requests for all that is to do, in one go."""
+    heads = []
+    while todo:
+        key, request = todo.popleft(), connection.next_request()
+        flights.append((key, request))
+        heads.append(wire.encode(opcode, request, bucket=key.bucket, key=key.name))
+    connection.channel.send(b"".join(heads))
 
 
-def _answer(connection: Connection, request: int) -> Frame | None:
+def _receive(connection: Connection, key: Key, request: int, take: Take[Result]) -> Result | S4Error:
     try:
-        return connection.receive_ok(request)
-    except NoSuchKey:
-        return None
+        frame = connection.receive_ok(request)
+    except (ConnectionLost, PeerTimeout, ProtocolError):
+        raise
+    except S4Error as error:
+        return error.at(server=connection.server, key=str(key))
+    try:
+        return take(connection, key, frame)
+    except S4Error as error:
+        error.at(server=connection.server, key=str(key))
+        raise

@@ -78,6 +78,8 @@ class Topology(NamedTuple):
 
     def place_basename(self, basename: str) -> str:
         """The server that keeps the keys with this basename."""
+        if len(self.servers) == 1:
+            return self.servers[0]
         prefix = key_prefix(basename)
         if prefix.isascii() and prefix.isdigit():
             return self.servers[int(prefix) % len(self.servers)]

@@ -24,7 +24,7 @@ from s4raw.errors import (
     StoreError,
 )
 from s4raw.handshake import welcome
-from s4raw.keys import Key, check_key
+from s4raw.keys import Key
 from s4raw.net import Channel
 from s4raw.serving import Connection
 from s4raw.wire import Frame
@@ -89,7 +89,7 @@ class Session:
                 self._answer(frame)
                 request = 0
                 if not self._connection.end():
-                    return
+                    return self.channel.flush()
         except ConnectionLost:
             return
         except S4Error as error:
@@ -117,7 +117,7 @@ class Session:
         verb = self.service.verbs.get(frame.opcode)
         if verb is None:
             raise ProtocolError(f"{wire.name_of(frame.opcode)} is not a request")
-        started = time.monotonic()
+        started = time.monotonic() if self.service.access_log else 0.0
         outcome = "ok"
         try:
             verb(self, frame)
@@ -140,11 +140,11 @@ class Session:
 
     def ok(self, frame: Frame, **fields: wire.Value) -> None:
         """Answer a request with OK."""
-        self.channel.send(wire.encode(wire.OK, frame.request, **fields))
+        self.channel.send_soon(wire.encode(wire.OK, frame.request, **fields))
 
     def key(self, frame: Frame) -> Key:
-        """The key that a request is about. Raises BadKey, WrongServer."""
-        return self.node.check_place(check_key(Key(frame.text("bucket"), frame.text("key"))))
+        """The key that a request is about; the store checks its grammar. Raises WrongServer."""
+        return self.node.check_place(Key(frame.text("bucket"), frame.text("key")))
 
     def progress(self, frame: Frame, done: int, total: int) -> None:
         """Say how far a request is, and that it is still being worked on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from s4raw import layout, tree
 from s4raw.blocks import Record
 from s4raw.digest import digest_file, verify
-from s4raw.disk import DataDirectory, disk_errors
+from s4raw.disk import DataDirectory, disk_error, disk_errors
 from s4raw.errors import BadKey, Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Entry, Key, check_key, check_prefix
 
@@ -91,16 +92,18 @@ class Store:
 
     def open(self, key: Key) -> Stored:
         """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
-        fd, _ = self._open_file(key)
+        fd, status, _ = self._open_file(key)
         try:
-            with disk_errors(key):
-                status = os.fstat(fd)
-                record = Record.decode(_read_record(fd))
+            record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
             if record.size != status.st_size:
                 raise Corrupt(f"the file has {status.st_size} bytes, its record says {record.size}")
             return Stored(fd, record, max(0, status.st_mtime_ns))
         except BaseException as error:
             os.close(fd)
+            if isinstance(error, OSError):
+                if error.errno == errno.ENODATA:
+                    raise Corrupt("the key's file has no record", key=str(key)) from None
+                raise disk_error(error, key) from error
             if isinstance(error, S4Error):
                 error.at(key=str(key))
             raise
@@ -117,22 +120,26 @@ class Store:
             raise
         return stored
 
-    def _open_file(self, key: Key) -> tuple[int, list[str]]:
-        """A descriptor of the key's file, and the names on disk that lead to it. Raises NoSuchKey."""
+    def _open_file(self, key: Key) -> tuple[int, os.stat_result, list[str]]:
+        """A descriptor of the key's file, its status, and the names on disk that lead to it. Raises NoSuchKey."""
         check_key(key)
         names = [key.bucket, *layout.to_names(key.name)]
         try:
-            with disk_errors(key), tree.descend(self.data.root, names[:-1]) as parent:
-                fd = tree.open_file(names[-1], parent)
-                if fd is None:
-                    with tree.descend(parent, names[-1:]) as directory:
-                        names.append(layout.SELF)
-                        fd = tree.open_file(layout.SELF, directory)
+            fd = tree.open_at(self.data.root, names, tree.FILE)
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                os.close(fd)
+                names.append(layout.SELF)
+                fd = tree.open_at(self.data.root, names, tree.FILE)
+                status = os.fstat(fd)
         except FileNotFoundError:
-            fd = None
-        if fd is None:
+            raise NoSuchKey("no such key", key=str(key)) from None
+        except OSError as error:
+            raise disk_error(error, key) from error
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
             raise NoSuchKey("no such key", key=str(key))
-        return fd, names
+        return fd, status, names
 
     def exists(self, key: Key) -> bool:
         """Whether a key is stored."""
@@ -144,7 +151,7 @@ class Store:
 
     def path(self, key: Key) -> str:
         """The absolute path of a stored key, for commands. Raises NoSuchKey."""
-        fd, names = self._open_file(key)
+        fd, _, names = self._open_file(key)
         os.close(fd)
         return os.path.join(self.data.path, *names)
 
@@ -211,15 +218,6 @@ def _unlink(name: str, parent: int) -> None:
         except NotADirectoryError:
             continue  # pruned, and put again as a file, in between
     raise StoreError("gave up: the key kept changing between a file and a directory")
-
-
-def _read_record(fd: int) -> bytes:
-    try:
-        return os.getxattr(fd, RECORD_ATTRIBUTE)
-    except OSError as error:
-        if error.errno == errno.ENODATA:
-            raise Corrupt("the key's file has no record") from None
-        raise
 
 
 def _is_bucket(name: str) -> bool:

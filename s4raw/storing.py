@@ -12,13 +12,14 @@ from s4raw import wire
 from s4raw.blocks import Record
 from s4raw.digest import LEAF, Digest, digest, verify
 from s4raw.disk import disk_errors
-from s4raw.errors import BadKey, BadRange, KeyChanged, KeyExists
+from s4raw.errors import BadKey, BadRange, Corrupt, KeyChanged, KeyExists
 from s4raw.keys import Key, check_prefix
 from s4raw.net import FileSlice
 from s4raw.receiving import Incoming, take
 from s4raw.session import PROGRESS_SECONDS, Session, Verb
 from s4raw.wire import Frame
 
+SMALL = 64 << 10  # bytes of a body that are read and sent with their head, rather than by sendfile
 LIST_PAGE = 512  # entries in one DATA frame
 
 
@@ -102,20 +103,33 @@ def get(session: Session, frame: Frame) -> None:
     stored = session.node.store.open(key)
     try:
         record = stored.record
-        if frame.blob("digest", record.digest) != record.digest:
-            raise KeyChanged("the key was deleted and put again since this transfer began", key=str(key))
-        start, end = 0, record.size
-        if "offset" in frame.fields:
-            start, end = record.cover(frame.uint("offset"), frame.uint("length", record.size))
+        start, end = _wanted(frame, record, key)
         fields: dict[str, wire.Value] = {"digest": record.digest, "mtime": stored.mtime_ns}
         if record.blocks:
             fields |= {"block": record.block, "blocks": record.between(start, end)}
-        if end - start < record.size:
-            fields |= {"size": record.size, "offset": start}
+            if end - start < record.size:
+                fields |= {"size": record.size, "offset": start}
         head = wire.encode(wire.OK, frame.request, 0, end - start, **fields)
-        session.channel.send_body(head, FileSlice(stored.fd, start, end - start))
+        if end - start > SMALL:
+            session.channel.send_body(head, FileSlice(stored.fd, start, end - start))
+        else:
+            with disk_errors(key):
+                body = os.pread(stored.fd, end - start, start)
+            if len(body) != end - start:
+                raise Corrupt(f"the file ended {end - start - len(body)} bytes early", key=str(key))
+            session.channel.send_soon(head, body)
     finally:
         os.close(stored.fd)
+
+
+def _wanted(frame: Frame, record: Record, key: Key) -> tuple[int, int]:
+    """From where to where the client wants the key. Raises BadRange, KeyChanged."""
+    if len(frame.fields) > 2:
+        if frame.blob("digest", record.digest) != record.digest:
+            raise KeyChanged("the key was deleted and put again since this transfer began", key=str(key))
+        if "offset" in frame.fields:
+            return record.cover(frame.uint("offset"), frame.uint("length", record.size))
+    return 0, record.size
 
 
 def stat(session: Session, frame: Frame) -> None:

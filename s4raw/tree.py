@@ -16,11 +16,11 @@ from contextlib import suppress
 
 from s4raw import layout
 from s4raw.keys import Entry
+from s4raw.syscalls import exchange, open_beneath
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_RENAME_EXCHANGE = 2
 
 
 class Directory:
@@ -58,11 +58,41 @@ def open_directory(name: str, parent: int) -> int | None:
         raise
 
 
+def open_at(root: int, names: list[str], flags: int) -> int:
+    """Open what lies at the end of nested directories below ``root``. Raises FileNotFoundError when nothing does.
+
+    A symlink is nothing, wherever it stands.
+    """
+    try:
+        return open_beneath(root, "/".join(names), flags)
+    except OSError as error:
+        if error.errno in (*_NOT_THERE, errno.ENXIO):
+            raise FileNotFoundError(errno.ENOENT, "nothing is there", names[-1]) from None
+        if error.errno != errno.ENOSYS:
+            raise
+    with _walk_down(root, names[:-1], None) as parent:  # a kernel before 5.6, or a sandbox that has no openat2
+        try:
+            return os.open(names[-1], flags, dir_fd=parent)
+        except OSError as error:
+            if error.errno in (*_NOT_THERE, errno.ENXIO):
+                raise FileNotFoundError(errno.ENOENT, "nothing is there", names[-1]) from None
+            raise
+
+
 def descend(root: int, names: list[str], make: Callable[[str, int], None] | None = None) -> Directory:
     """The innermost of nested directories below ``root``.
 
     A missing one is made with ``make(name, parent)``. Raises FileNotFoundError when one is missing or vanishes.
     """
+    try:
+        return Directory(open_at(root, names, DIRECTORY) if names else os.dup(root))
+    except FileNotFoundError:
+        if make is None:
+            raise
+    return _walk_down(root, names, make)
+
+
+def _walk_down(root: int, names: list[str], make: Callable[[str, int], None] | None) -> Directory:
     current = Directory(os.dup(root))
     try:
         for name in names:
@@ -77,20 +107,6 @@ def descend(root: int, names: list[str], make: Callable[[str, int], None] | None
         current.close()
         raise
     return current
-
-
-def open_file(name: str, parent: int) -> int | None:
-    """Open a regular file in ``parent`` for reading; None when there is none of that name. Never blocks."""
-    try:
-        fd = os.open(name, FILE, dir_fd=parent)
-    except OSError as error:
-        if error.errno in (*_NOT_THERE, errno.ENXIO):
-            return None
-        raise
-    if not _is_regular(fd):
-        os.close(fd)
-        return None
-    return fd
 
 
 def is_missing(name: str, parent: int) -> bool:
@@ -223,10 +239,6 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _is_regular(fd: int) -> bool:
-    return stat.S_ISREG(os.fstat(fd).st_mode)
-
-
 def make_way(name: str, parent: int, spare: int) -> None:
     """Turn the file ``name`` into a directory that holds it as SELF, in one atomic step; a reader always finds it.
 
@@ -252,13 +264,3 @@ def make_way(name: str, parent: int, spare: int) -> None:
         os.rmdir(prepared, dir_fd=spare)
         raise
     os.unlink(prepared, dir_fd=spare)
-
-
-def exchange(first_parent: int, first: str, second_parent: int, second: str) -> None:
-    """renameat2(2) with RENAME_EXCHANGE, which Python's os does not offer."""
-    import ctypes  # rarely needed, and slow to import
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(first_parent, os.fsencode(first), second_parent, os.fsencode(second), _RENAME_EXCHANGE):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), first)

@@ -61,9 +61,7 @@ class Upload:
         """Ask the server something about this upload; the answer's body."""
         with self._pool.lease(self._server, fresh=True) as connection:
             answer = connection.call(opcode, **self._fields(), **fields)
-            body = bytearray(answer.body_length)
-            connection.channel.read_into(memoryview(body))
-            return bytes(body)
+            return connection.channel.read_bytes(answer.body_length)
 
     def _fields(self) -> dict[str, wire.Value]:
         return {"bucket": self._key.bucket, "key": self._key.name, "size": self._size, "upload": self._id}

@@ -64,12 +64,16 @@ _FIELDS = {
 }  # fmt: skip
 _BY_TAG = {tag: (name, kind) for name, (tag, kind) in _FIELDS.items()}
 
+_TAGS = {name: tag for name, (tag, _) in _FIELDS.items()}
+
 _HEAD = Struct("<4sBBHIIQ")
+_CHECKED_HEAD = Struct("<4sBBHIIQI")
 _CHECKSUM = Struct("<I")
 _FIELD = Struct("<BI")
+_UINT_FIELD = Struct("<BIQ")
 _UINT64 = Struct("<Q")
 _ENTRY = Struct("<HBQq")
-HEAD_SIZE = _HEAD.size + _CHECKSUM.size
+HEAD_SIZE = _CHECKED_HEAD.size
 
 Value = str | bytes | int
 
@@ -114,18 +118,16 @@ def encode(opcode: int, request: int = 0, flags: int = 0, body_length: int = 0, 
     """A frame's head and header as bytes; its body is sent after them. Raises UsageError for what cannot be sent."""
     parts: list[bytes] = []
     for name, value in fields.items():
-        tag, _ = _FIELDS[name]
-        if isinstance(value, str):
-            value = _encode_text(name, value)
-        elif isinstance(value, int):
-            value = _UINT64.pack(value)
-        parts.append(_FIELD.pack(tag, len(value)))
-        parts.append(value)
-    header_length = sum(map(len, parts))
-    if header_length > MAX_HEADER:
-        raise UsageError(f"the request is too long: its header has {header_length} bytes, the limit is {MAX_HEADER}")
-    head = _HEAD.pack(MAGIC, VERSION, opcode, flags, request, header_length, body_length)
+        if isinstance(value, int):
+            parts.append(_UINT_FIELD.pack(_TAGS[name], _UINT64.size, value))
+        else:
+            raw = _encode_text(name, value) if isinstance(value, str) else value
+            parts.append(_FIELD.pack(_TAGS[name], len(raw)))
+            parts.append(raw)
     header = b"".join(parts)
+    if len(header) > MAX_HEADER:
+        raise UsageError(f"the request is too long: its header has {len(header)} bytes, the limit is {MAX_HEADER}")
+    head = _HEAD.pack(MAGIC, VERSION, opcode, flags, request, len(header), body_length)
     return head + _CHECKSUM.pack(checksum(head + header)) + header
 
 
@@ -136,7 +138,7 @@ def _encode_text(name: str, text: str) -> bytes:
         raise UsageError(f"the {name} is not UTF-8: {text!r}") from None
 
 
-def decode_fields(header: memoryview) -> dict[str, Value]:
+def decode_fields(header: bytes) -> dict[str, Value]:
     """A header's fields. Raises ProtocolError for anything malformed, doubled or unknown."""
     fields: dict[str, Value] = {}
     offset, end = 0, len(header)
@@ -152,19 +154,17 @@ def decode_fields(header: memoryview) -> dict[str, Value]:
         name, kind = _BY_TAG[tag]
         if name in fields:
             raise ProtocolError(f"the field {name!r} comes twice")
-        fields[name] = _decode_value(name, kind, bytes(header[offset : offset + length]))
+        raw = header[offset : offset + length]
+        fields[name] = raw if kind is _BLOB else _decode_value(name, kind, raw)
         offset += length
     return fields
 
 
-def _decode_value(name: str, kind: str, raw: bytes) -> Value:
-    if kind is _BLOB:
-        return raw
+def _decode_value(name: str, kind: str, raw: bytes) -> str | int:
     if kind is _UINT:
         if len(raw) != _UINT64.size:
             raise ProtocolError(f"the field {name!r} is an integer of 8 bytes, got {len(raw)}")
-        number: int = _UINT64.unpack(raw)[0]
-        return number
+        return int.from_bytes(raw, "little")
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -234,36 +234,33 @@ class Decoder:
         """
         if self.body_left:
             raise ValueError(f"{self.body_left} bytes of the last frame's body were not consumed")
-        if self.buffered < HEAD_SIZE:
+        start, have = self._start, self._end - self._start
+        if have < HEAD_SIZE:
             self._needed = HEAD_SIZE
-            self._check_magic()
+            self._check_magic(bytes(self._view[start : min(self._end, start + len(MAGIC))]))
             return None
-        self._check_magic()
-        _, version, opcode, flags, request, header_length, body_length = _HEAD.unpack_from(self._view, self._start)
+        magic, version, opcode, flags, request, header_length, body_length, expected = _CHECKED_HEAD.unpack_from(
+            self._view, start
+        )
+        if magic != MAGIC:
+            self._check_magic(magic)
         self._check_head(version, opcode, flags, header_length, body_length)
-        if self.buffered < HEAD_SIZE + header_length:
+        if have < HEAD_SIZE + header_length:
             self._needed = HEAD_SIZE + header_length
             return None
-        begin = self._start + HEAD_SIZE
-        header = self._view[begin : begin + header_length]
-        self._check_sum(header)
+        begin = start + HEAD_SIZE
+        header = bytes(self._view[begin : begin + header_length])
+        if checksum(bytes(self._view[start : begin - _CHECKSUM.size]) + header) != expected:
+            raise ProtocolError("a frame was damaged on its way: its checksum does not match")
         fields = decode_fields(header)
         self._start = begin + header_length
         self._needed = HEAD_SIZE
         self.body_left = body_length
         return Frame(opcode, flags, request, fields, body_length)
 
-    def _check_magic(self) -> None:
-        found = bytes(self._view[self._start : min(self._end, self._start + len(MAGIC))])
+    def _check_magic(self, found: bytes) -> None:
         if not MAGIC.startswith(found):
             raise ProtocolError(f"not the s4raw protocol: a frame begins with {MAGIC!r}, got {found!r}")
-
-    def _check_sum(self, header: memoryview) -> None:
-        """Raises ProtocolError when the head and header are not what was sent."""
-        end = self._start + _HEAD.size
-        found = checksum(bytes(self._view[self._start : end]) + header)
-        if found != _CHECKSUM.unpack_from(self._view, end)[0]:
-            raise ProtocolError("a frame was damaged on its way: its checksum does not match")
 
     def _check_head(self, version: int, opcode: int, flags: int, header_length: int, body_length: int) -> None:
         if version != VERSION:
@@ -274,7 +271,7 @@ class Decoder:
             raise ProtocolError(f"unknown flags {flags:#06x}")
         if header_length > self.max_header:
             raise ProtocolError(f"a header of {header_length} bytes is over the limit of {self.max_header}")
-        if body_length > _BODY_LIMITS.get(opcode, 0):
+        if body_length and body_length > _BODY_LIMITS.get(opcode, 0):
             limit = _BODY_LIMITS.get(opcode, 0)
             raise ProtocolError(f"a {_NAMES[opcode]} body of {body_length} bytes is over the limit of {limit}")
 

@@ -32,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": {"log", "net"},
     # the disk
     "layout": set(),
-    "tree": {"keys", "layout"},
-    "disk": {"errors", "keys", "tree"},
+    "syscalls": set(),
+    "tree": {"keys", "layout", "syscalls"},
+    "disk": {"errors", "keys", "syscalls"},
     "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
     # the client
@@ -47,10 +48,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mapping": {"keys", "wire", "connection", "fanout"},
     "client": {
         *("record", "errors", "keys", "digest", "ring", "wire"),
-        *("handshake", "connection", "bodies", "files", "fanout", "mapping", "reader", "upload", "download"),
+        *(
+            "handshake",
+            "connection",
+            "bodies",
+            "files",
+            "fanout",
+            "mapping",
+            "pipeline",
+            "reader",
+            "upload",
+            "download",
+        ),
     },
-    "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client"},
-    "pipeline": {"errors", "keys", "wire", "connection", "fanout", "client"},
+    "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client", "pipeline"},
+    "pipeline": {"errors", "keys", "wire", "connection", "bodies"},
     # the server
     "procs": {"errors"},
     "compute": {

@@ -112,7 +112,7 @@ def stat(arguments: Arguments) -> int:
 
     with arguments.ring() as ring:
         keys = [key for key, _ in named(ring, arguments["KEY"])]
-        found = stat_all(ring, keys)
+        found = stat_all(ring.pool, keys)
         for number, key in enumerate(keys):
             if key not in found:
                 raise NoSuchKey("no such key", key=str(key), server=ring.topology.place(key))
@@ -154,7 +154,7 @@ def _remove(ring: Ring, arguments: Arguments, line: ProgressLine) -> int:
             if not keys and not recursive:
                 raise NoSuchKey(f"no key matches {text}")
             line.update(0, len(keys))
-            remove_all(ring, keys, lambda _key: line.add(1))
+            remove_all(ring.pool, keys, lambda _key: line.add(1))
             return len(keys)
     if recursive:
         return ring.remove_all(parse_prefix(text), line.update)

@@ -1,6 +1,5 @@
 """What the unit tests do in child processes: ``python tasks.py NAME ARGUMENTS``."""
 
-import ctypes  # noqa: F401  the store's lazy import; once the user has changed it may not be readable
 import os
 import random
 import resource

@@ -19,6 +19,14 @@ _ONE_LEAF = bytes((RECORD_VERSION, XXH3_128_TREE, 0))
 _RECORD = Struct(f"<BBBxQ{DIGEST_SIZE}s")
 
 
+def block_size(size: int) -> int:
+    """How many bytes a block has in content of ``size`` bytes."""
+    block = LEAF
+    while block * MAX_BLOCKS < size:
+        block *= 2
+    return block
+
+
 class Record(NamedTuple):
     """A key's size in bytes and its digest; the bytes in a block, and the blocks' digests, joined.
 
@@ -39,7 +47,7 @@ class Record(NamedTuple):
     def of_leaves(cls, size: int, leaves: bytes) -> Record:
         """The record of ``size`` bytes with these leaves' digests, joined."""
         block, nodes = LEAF, leaves
-        while len(nodes) > MAX_BLOCKS * DIGEST_SIZE:
+        while block < block_size(size):
             block, nodes = 2 * block, fold(nodes)
         return cls(size, root(nodes), block, nodes if size > LEAF else b"")
 
@@ -58,11 +66,12 @@ class Record(NamedTuple):
         if raw and raw[0] != RECORD_VERSION:
             raise Corrupt(f"the key's record has version {raw[0]}, this server knows version {RECORD_VERSION}")
         if len(raw) < _RECORD.size or raw[1] != XXH3_128_TREE:
-            raise Corrupt(f"the key's record is damaged: {raw.hex()}")
-        _, _, level, size, found = _RECORD.unpack_from(raw)
-        record = cls(size, found, LEAF << level, raw[_RECORD.size :])
-        if len(record.blocks) != record.block_count * DIGEST_SIZE or (record.blocks and root(record.blocks) != found):
-            raise Corrupt(f"the key's record is damaged: {raw.hex()}")
+            raise Corrupt(f"the key's record is damaged: {raw[: _RECORD.size].hex()}")
+        _, _, _, size, found = _RECORD.unpack_from(raw)
+        record = cls(size, found, block_size(size), raw[_RECORD.size :])
+        whole = len(record.blocks) == record.block_count * DIGEST_SIZE and record.encode() == raw
+        if not whole or (record.blocks and root(record.blocks) != found):
+            raise Corrupt(f"the key's record is damaged: {raw[: _RECORD.size].hex()}")
         return record
 
     @property

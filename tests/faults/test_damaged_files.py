@@ -86,9 +86,11 @@ SEEN_AT_OPENING = {
     "record-emptied": empty_record,
     "record-version": flip_in_record(0),
     "record-kind": flip_in_record(1),
-    "record-size": flip_in_record(2),
+    "record-level": flip_in_record(2),
+    "record-padding": flip_in_record(3),
+    "record-size": flip_in_record(4),
 }
-SEEN_AT_READING = {"flipped": flip_in_file, "digest": flip_in_record(10), "digest-end": flip_in_record(25)}
+SEEN_AT_READING = {"flipped": flip_in_file, "digest": flip_in_record(12), "digest-end": flip_in_record(27)}
 DAMAGES = SEEN_AT_OPENING | SEEN_AT_READING
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from s4raw.digest import digest
+from s4raw.blocks import Record
+from s4raw.digest import Digest
 from s4raw.disk import DataDirectory
 from s4raw.keys import Entry, Key
-from s4raw.store import Record, Store
+from s4raw.store import Store
 
 TASKS = Path(__file__).with_name("tasks.py")
 
@@ -32,13 +33,20 @@ def opened(path: Path | str) -> Iterator[Store]:
         data.close()
 
 
+def record_of(content: bytes) -> Record:
+    """The record of a key with this content."""
+    state = Digest()
+    state.update(content)
+    return Record.of(state)
+
+
 def put(store: Store, key: Key, content: bytes) -> None:
     """Store bytes under a key."""
     with store.draft() as fd:
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view) :]
-        store.publish(fd, key, Record(len(content), digest(content)))
+        store.publish(fd, key, record_of(content))
 
 
 def get(store: Store, key: Key) -> bytes:
@@ -46,7 +54,7 @@ def get(store: Store, key: Key) -> bytes:
     stored = store.open(key)
     with open(stored.fd, "rb") as file:
         content = file.read()
-    assert stored.record == Record(len(content), digest(content))
+    assert stored.record == record_of(content)
     return content
 
 

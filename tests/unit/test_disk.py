@@ -44,7 +44,7 @@ def test_a_data_directory_is_made_where_there_is_none_and_found_again(tmp_path):
             assert store.data.path == str(root)
             with suppress(FileNotFoundError):
                 assert names(store) == []
-    assert (root / "_format").read_text() == "s4raw 1\n"
+    assert (root / "_format").read_text() == "s4raw 2\n"
     assert sorted(os.listdir(root)) == ["_format", "_lock", "_removals", "_tmp"]
 
 
@@ -69,11 +69,11 @@ def test_a_refused_server_sweeps_nothing_of_the_one_that_runs(root):
         assert os.path.isdir(scratch.path)
 
 
-@pytest.mark.parametrize("text", ["s4raw 2\n", "something else", "s4raw 1", "s4raw 10\n", "\xff"])
+@pytest.mark.parametrize("text", ["s4raw 1\n", "s4raw 3\n", "something else", "s4raw 2", "s4raw 20\n", "\xff"])
 def test_another_format_is_refused_by_name(root, text):
     (root / "_format").write_bytes(text.encode("latin-1"))
     message = refused(root)
-    assert "need 's4raw 1'" in message
+    assert "need 's4raw 2'" in message
     assert text.encode("latin-1").decode(errors="replace").strip() in message
     assert (root / "_format").read_bytes() == text.encode("latin-1")
 
@@ -82,7 +82,7 @@ def test_a_first_start_that_was_cut_short_does_not_stop_the_next_one(tmp_path):
     (tmp_path / "_format").touch()
     with opened(tmp_path) as store:
         put(store, KEY, b"content")
-    assert (tmp_path / "_format").read_text() == "s4raw 1\n"
+    assert (tmp_path / "_format").read_text() == "s4raw 2\n"
 
 
 @pytest.mark.parametrize("root", ["/proc/s4raw", "/sys/s4raw", "file", "file/data"])

@@ -30,6 +30,9 @@ TREE = {
     "Cancelled": (21, 130, 499),
     "Corrupt": (22, 1, 500),
     "LocalFileError": (23, 1, 500),
+    "BadRange": (24, 2, 416),
+    "KeyChanged": (25, 1, 412),
+    "NoSuchUpload": (26, 1, 404),
 }
 
 

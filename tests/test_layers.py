@@ -84,12 +84,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the command line
     "usage": set(),
     "progress": {"output"},
-    "copying": {"errors", "keys", "files", "client", "bulk"},
+    "copying": {"errors", "keys", "files", "client", "bulk", "selection"},
     "output": set(),
     "arguments": {"errors", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments"},
-    "verbs.copy": {"arguments", "output", "errors", "keys", "bodies", "client", "bulk", "copying", "progress"},
+    "verbs.copy": {
+        *("arguments", "output", "errors", "keys", "bodies", "client", "bulk"),
+        *("selection", "copying", "progress"),
+    },
     "verbs.keys": {"arguments", "output", "errors", "keys", "client", "pipeline", "selection", "progress"},
     "verbs.find": {"arguments", "output", "errors", "keys", "client", "selection"},
     "verbs.compute": {"arguments", "bodies"},

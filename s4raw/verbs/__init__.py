@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     "cp": "copy",
+    "cat": "copy",
     "ls": "keys",
     "rm": "keys",
     "stat": "keys",

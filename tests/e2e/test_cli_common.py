@@ -14,7 +14,17 @@ from s4raw.verbs import MODULES as VERBS
 MAPS = ("map", "map-to-n", "map-from-n")
 S3 = ["s4://b/", "s4://c/", "cat"]
 WRONG = {
-    "cp": [[], ["one"], ["s4://b/a", "b", "c"], ["--nosuch", "s4://b/a", "b"], ["s4://b/a", "b", "-c"]],
+    "cp": [
+        [],
+        ["one"],
+        ["s4://b/a", "b", "c"],
+        ["--nosuch", "s4://b/a", "b"],
+        ["s4://b/a", "b", "-c"],
+        ["--include", "*", "s4://b/a", "b"],
+        ["s4://b/*", "-"],
+        ["s4://*/a", "b"],
+    ],
+    "cat": [[], ["b/a"], ["s4://b/"], ["-r", "s4://b/a"], ["s4://*/a"]],
     "ls": [["s4://b/", "s4://b/"], ["--nosuch"], ["-x"], ["--exclude", "*", "s4://b/"], ["s4://b*"]],
     "rm": [[], ["s4://b/a", "s4://b/b"], ["-x", "s4://b/a"], ["--include", "*", "s4://b/a"], ["s4://*/a"]],
     "stat": [[], ["b/a"], ["s4://b/"], ["s4://*/a"], ["-r", "s4://b/a"]],
@@ -126,6 +136,7 @@ def test_another_conf_is_a_ring_mismatch_that_names_both(s4raw, ring, tmp_path):
         (["ls"], []),
         (["rm", "s4://b/00000"], ["key s4://b/00000"]),
         (["rm", "-r", "s4://b/"], []),
+        (["cat", "s4://b/00000"], ["key s4://b/00000"]),
         (["stat", "s4://b/00000"], []),
         (["find", "s4://b/*"], []),
         (["du", "s4://b/"], []),

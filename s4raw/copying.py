@@ -103,28 +103,41 @@ def _files(top: str) -> Iterator[tuple[str, str, int]]:
             raise local_error(error, path) from None
 
 
+def select(ring: Ring, source: str, include: Sequence[str], exclude: Sequence[str]) -> Selection:
+    """The keys below a directory, or that match a glob, and pass the filters. Raises BadKey, UsageError."""
+    directory, glob = parse_glob(source) if has_glob(ring, source) else (parse_directory(source), "")
+    return Selection(directory, directory, keeper(include, exclude, glob))
+
+
 def plan_download(
     ring: Ring, source: str, target: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> Iterator[tuple[Item, int]]:
-    """The keys below a directory, or that match a glob, with paths and sizes; ``.`` takes the directory's name.
-
-    Raises NoSuchKey, BadKey.
-    """
-    if has_glob(ring, source):
-        directory, glob = parse_glob(source)
-        start = len(directory.name)
-    else:
-        directory, glob = parse_directory(source), ""
-        start = directory.name.rstrip("/").rfind("/") + 1 if target == "." else len(directory.name)
-    selection = Selection(directory, directory, keeper(include, exclude, glob))
-    found = False
+    """The keys of ``select`` with paths and sizes; ``.`` takes the name of a directory. Raises NoSuchKey, BadKey."""
+    selection = select(ring, source, include, exclude)
+    directory, found = selection.directory, False
+    start = len(directory.name)
+    if target == "." and parse_prefix(source).name.rstrip("/") == directory.name.rstrip("/"):  # a directory, no glob
+        start = directory.name.rstrip("/").rfind("/") + 1
     for entry in selection.entries(ring):
         found = True
         key = Key(directory.bucket, entry.name)
-        relative = local_name(key, start)
-        yield Item(key, os.path.join(target, relative)), entry.size
+        yield Item(key, os.path.join(target, local_name(key, start))), entry.size
     if not found:
-        raise NoSuchKey(f"no keys below {directory}{glob}")
+        raise NoSuchKey(f"no keys below {source if is_glob(source) else directory}")
+
+
+def plan_move(
+    ring: Ring, source: str, target: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[tuple[Key, Key, int]]:
+    """The keys of ``select``, what they become below another directory, and their sizes. Raises NoSuchKey, BadKey."""
+    selection, directory = select(ring, source, include, exclude), parse_directory(target)
+    found = False
+    for entry in list(selection.entries(ring)):  # all of them, before the first one moves
+        found = True
+        key = Key(selection.directory.bucket, entry.name)
+        yield key, key_for(directory, entry.name[len(selection.directory.name) :], str(key)), entry.size
+    if not found:
+        raise NoSuchKey(f"no keys below {source if is_glob(source) else selection.directory}")
 
 
 def local_name(key: Key, start: int) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from s4raw import wire
-from s4raw.client import ATTEMPTS, Ring, Stat
-from s4raw.connection import Connection
+from s4raw.client import Ring, Stat
+from s4raw.connection import ATTEMPTS, Connection
 from s4raw.errors import ConnectionLost, NoSuchKey, PeerTimeout, S4Error
 from s4raw.fanout import Fanout
 from s4raw.keys import Key
 from s4raw.wire import Frame
 
-WINDOW = 256  # requests in flight on a connection
+WINDOW = 64  # requests in flight on a connection: few enough to be sent in one go, whatever is still to be read
 
 Answered = Callable[[Key, Frame | None], None]  # is told of each answer; of None where there is no such key
 

@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client"},
     "pipeline": {"errors", "keys", "wire", "connection", "fanout", "client"},
+    "moving": {"errors", "keys", "digest", "wire", "connection", "bodies", "client"},
     # the server
     "procs": {"errors"},
     "compute": {
@@ -91,6 +92,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verbs": {"arguments"},
     "verbs.copy": {
         *("arguments", "output", "errors", "keys", "bodies", "client", "bulk"),
+        *("selection", "copying", "progress"),
+    },
+    "verbs.move": {
+        *("arguments", "output", "errors", "keys", "client", "bulk", "files", "moving", "pipeline"),
         *("selection", "copying", "progress"),
     },
     "verbs.keys": {"arguments", "output", "errors", "keys", "client", "pipeline", "selection", "progress"},

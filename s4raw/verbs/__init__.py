@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MODULES = {
     "cp": "copy",
     "cat": "copy",
+    "mv": "move",
     "ls": "keys",
     "rm": "keys",
     "stat": "keys",

@@ -27,7 +27,7 @@ Options:
 {FILTERS}  --json             print a line of JSON for each entry
 {COMMON}""",
     "stat": f"""\
-Show what is known of keys: size, time, digest (xxh3_128), server, and the path of the file there.
+Show what is known of keys: size, time, digest (xxh3_128, of over 1 MiB a tree of them), server, and the path of the file there.
 
 Usage: s4raw stat [--json] [-c FILE] [--] KEY...
 

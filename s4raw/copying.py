@@ -11,7 +11,7 @@ from s4raw.client import Ring
 from s4raw.errors import BadKey, LocalFileError, NoSuchKey, UsageError
 from s4raw.files import PART, local_error
 from s4raw.keys import SCHEME, Key, is_glob, parse_directory, parse_glob, parse_key, parse_prefix
-from s4raw.selection import Selection, has_glob, keeper
+from s4raw.selection import Keep, Selection, has_glob, keeper
 
 STDIO = "-"
 
@@ -44,34 +44,34 @@ def is_local_glob(path: str) -> bool:
     return is_glob(path) and not os.path.lexists(path)
 
 
-def local_files(
-    source: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Iterator[tuple[str, str, int]]:
-    """The files below a directory, or that match a glob, and pass the filters: path, path below the directory, size.
+def local_files(top: str, keep: Keep) -> Iterator[tuple[str, str, int]]:
+    """The files below a directory that are kept: path, path below the directory, size in bytes; in order.
 
-    Symlinks are followed. Raises LocalFileError, also for a glob that nothing matches.
+    Symlinks are followed. Raises LocalFileError.
     """
-    top, glob, found = source, "", False
-    if is_local_glob(source):
-        parts = source.split("/")
-        first = next(index for index, part in enumerate(parts) if is_glob(part))
-        top, glob = "/".join(parts[:first]) + "/" if first else ".", "/".join(parts[first:])
-    keep = keeper(include, exclude, glob)
     for path, relative, size in _files(top):
         if keep(relative or os.path.basename(path)):
-            found = True
             yield path, relative, size
-    if glob and not found:
-        raise LocalFileError(f"no file matches {source}")
 
 
 def plan_upload(
     source: str, target: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> Iterator[tuple[Item, int]]:
-    """The files of ``local_files`` with their keys and sizes. Raises LocalFileError, BadKey."""
+    """The files below a directory, or that match a glob, and pass the filters, with their keys and sizes in bytes.
+
+    Raises LocalFileError, also for a glob that nothing matches, and BadKey.
+    """
+    top, glob, found = source, "", False
     directory = parse_directory(target)
-    for path, relative, size in local_files(source, include, exclude):
+    if is_local_glob(source):
+        parts = source.split("/")
+        first = next(index for index, part in enumerate(parts) if is_glob(part))
+        top, glob = "/".join(parts[:first]) + "/" if first else ".", "/".join(parts[first:])
+    for path, relative, size in local_files(top, keeper(include, exclude, glob)):
+        found = True
         yield Item(key_for(directory, relative, path), path), size
+    if glob and not found:
+        raise LocalFileError(f"no file matches {source}")
 
 
 def key_for(directory: Key, relative: str, path: str) -> Key:

@@ -85,6 +85,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the command line
     "usage": set(),
     "progress": {"output"},
+    "syncing": {
+        *("record", "errors", "keys", "digest", "files", "client", "bulk", "pipeline"),
+        *("selection", "copying"),
+    },
     "copying": {"errors", "keys", "files", "client", "bulk", "selection"},
     "output": set(),
     "arguments": {"errors", "client"},
@@ -98,6 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("arguments", "output", "errors", "keys", "client", "bulk", "files", "moving", "pipeline"),
         *("selection", "copying", "progress"),
     },
+    "verbs.sync": {"arguments", "output", "errors", "keys", "selection", "copying", "syncing"},
     "verbs.keys": {"arguments", "output", "errors", "keys", "client", "pipeline", "selection", "progress"},
     "verbs.find": {"arguments", "output", "errors", "keys", "client", "selection"},
     "verbs.compute": {"arguments", "bodies"},

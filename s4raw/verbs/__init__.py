@@ -14,6 +14,7 @@ MODULES = {
     "cp": "copy",
     "cat": "copy",
     "mv": "move",
+    "sync": "sync",
     "ls": "keys",
     "rm": "keys",
     "stat": "keys",

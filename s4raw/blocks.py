@@ -15,7 +15,7 @@ from s4raw.record import NamedTuple
 
 MAX_BLOCKS = 128
 RECORD_VERSION, XXH3_128_TREE = 2, 2
-_ONE_LEAF = bytes((RECORD_VERSION, XXH3_128_TREE, 0))
+_ONE_LEAF = bytes((RECORD_VERSION, XXH3_128_TREE, 0, 0))
 _RECORD = Struct(f"<BBBxQ{DIGEST_SIZE}s")
 
 
@@ -59,7 +59,7 @@ class Record(NamedTuple):
     @classmethod
     def decode(cls, raw: bytes) -> Record:
         """Raises Corrupt for a record of another version, and for what is no record at all."""
-        if len(raw) == _RECORD.size and raw[:3] == _ONE_LEAF:  # as nearly always
+        if len(raw) == _RECORD.size and raw[:4] == _ONE_LEAF:  # as nearly always
             _, _, _, size, found = _RECORD.unpack(raw)
             if size <= LEAF:
                 return cls(size, found)

@@ -55,7 +55,7 @@ def send_bytes(connection: Connection, key: Key, data: Buffer, moved: Moved = no
     view = memoryview(data).cast("B")
     if len(view) > wire.WHOLE_BODY:
         chunks = (view[at : at + LEAF] for at in range(0, len(view), LEAF))
-        return _stream(connection, key, chunks, moved)
+        return send_chunks(connection, key, chunks, moved)
     request, found = connection.next_request(), digest(view)
     head = wire.encode(wire.PUT, request, 0, len(view), bucket=key.bucket, key=key.name, digest=found)
     connection.channel.send(head, view)
@@ -110,7 +110,7 @@ def _hash_range(state: Digest, buffer: memoryview, fd: int, offset: int, end: in
 
 def send_stream(connection: Connection, key: Key, fd: int, moved: Moved = not_told) -> Sent:
     """Send a put of all that comes out of a pipe, terminal or file, to its end."""
-    return _stream(connection, key, _chunks(fd), moved)
+    return send_chunks(connection, key, _chunks(fd), moved)
 
 
 def _chunks(fd: int) -> Iterator[memoryview]:
@@ -126,7 +126,8 @@ def _chunks(fd: int) -> Iterator[memoryview]:
             return
 
 
-def _stream(connection: Connection, key: Key, chunks: Iterator[memoryview], moved: Moved) -> Sent:
+def send_chunks(connection: Connection, key: Key, chunks: Iterator[memoryview], moved: Moved = not_told) -> Sent:
+    """Send a put of a body that comes in pieces, each of which is used before the next one is asked for."""
     state = Digest()
     request = _begin(connection, wire.PUT, bucket=key.bucket, key=key.name)
     for chunk in chunks:

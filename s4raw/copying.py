@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from s4raw.bulk import Item
 from s4raw.client import Ring
 from s4raw.errors import BadKey, LocalFileError, NoSuchKey, UsageError
 from s4raw.files import PART, local_error
-from s4raw.keys import SCHEME, Key, parse_directory, parse_key, parse_prefix
+from s4raw.keys import SCHEME, Key, is_glob, parse_directory, parse_glob, parse_key, parse_prefix
+from s4raw.selection import Keep, Selection, has_glob, keeper
 
 STDIO = "-"
 
@@ -38,14 +39,47 @@ def download_path(key: Key, target: str) -> str:
     return target
 
 
-def plan_upload(source: str, target: str) -> Iterator[tuple[Item, int]]:
-    """The files below a directory (symlinks are followed) with their keys and sizes. Raises LocalFileError, BadKey."""
+def is_local_glob(path: str) -> bool:
+    """Whether a local path is to be taken for a glob: it looks like one, and nothing has exactly that name."""
+    return is_glob(path) and not os.path.lexists(path)
+
+
+def local_files(top: str, keep: Keep) -> Iterator[tuple[str, str, int]]:
+    """The files below a directory that are kept: path, path below the directory, size in bytes; in order.
+
+    Symlinks are followed. Raises LocalFileError.
+    """
+    for path, relative, size in _files(top):
+        if keep(relative or os.path.basename(path)):
+            yield path, relative, size
+
+
+def plan_upload(
+    source: str, target: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[tuple[Item, int]]:
+    """The files below a directory, or that match a glob, and pass the filters, with their keys and sizes in bytes.
+
+    Raises LocalFileError, also for a glob that nothing matches, and BadKey.
+    """
+    top, glob, found = source, "", False
     directory = parse_directory(target)
-    for path, relative, size in _files(source):
-        try:
-            yield Item(parse_key(str(directory.join(relative))), path), size
-        except BadKey as error:
-            raise BadKey(f"{path} cannot be stored: {error.message}") from None
+    if is_local_glob(source):
+        parts = source.split("/")
+        first = next(index for index, part in enumerate(parts) if is_glob(part))
+        top, glob = "/".join(parts[:first]) + "/" if first else ".", "/".join(parts[first:])
+    for path, relative, size in local_files(top, keeper(include, exclude, glob)):
+        found = True
+        yield Item(key_for(directory, relative, path), path), size
+    if glob and not found:
+        raise LocalFileError(f"no file matches {source}")
+
+
+def key_for(directory: Key, relative: str, path: str) -> Key:
+    """The key below a directory that a file is stored as. Raises BadKey."""
+    try:
+        return parse_key(str(directory.join(relative)))
+    except BadKey as error:
+        raise BadKey(f"{path} cannot be stored: {error.message}") from None
 
 
 def _files(top: str) -> Iterator[tuple[str, str, int]]:
@@ -69,21 +103,48 @@ def _files(top: str) -> Iterator[tuple[str, str, int]]:
             raise local_error(error, path) from None
 
 
-def plan_download(ring: Ring, source: str, target: str) -> Iterator[tuple[Item, int]]:
-    """The keys below a directory with paths and sizes; ``.`` takes the directory's name. Raises NoSuchKey, BadKey."""
-    directory = parse_directory(source)
+def select(ring: Ring, source: str, include: Sequence[str], exclude: Sequence[str]) -> Selection:
+    """The keys below a directory, or that match a glob, and pass the filters. Raises BadKey, UsageError."""
+    directory, glob = parse_glob(source) if has_glob(ring, source) else (parse_directory(source), "")
+    return Selection(directory, directory, keeper(include, exclude, glob))
+
+
+def plan_download(
+    ring: Ring, source: str, target: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[tuple[Item, int]]:
+    """The keys of ``select`` with paths and sizes; ``.`` takes the name of a directory. Raises NoSuchKey, BadKey."""
+    selection = select(ring, source, include, exclude)
+    directory, found = selection.directory, False
     start = len(directory.name)
-    if target == ".":
+    if target == "." and parse_prefix(source).name.rstrip("/") == directory.name.rstrip("/"):  # a directory, no glob
         start = directory.name.rstrip("/").rfind("/") + 1
-    found = False
-    for entry in ring.list(directory, recursive=True):
+    for entry in selection.entries(ring):
         found = True
-        relative = entry.name[start:]
-        if {"", ".", ".."} & set(relative.split("/")) or relative.endswith(PART):
-            key = f"{SCHEME}{directory.bucket}/{entry.name}"
-            raise BadKey(
-                f"a key with empty, '.' or '..' parts, or one that ends in {PART!r}, has no local path", key=key
-            )
-        yield Item(Key(directory.bucket, entry.name), os.path.join(target, relative)), entry.size
+        key = Key(directory.bucket, entry.name)
+        yield Item(key, os.path.join(target, local_name(key, start))), entry.size
     if not found:
-        raise NoSuchKey(f"no keys below {directory}")
+        raise NoSuchKey(f"no keys below {source if is_glob(source) else directory}")
+
+
+def plan_move(
+    ring: Ring, source: str, target: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[tuple[Key, Key, int]]:
+    """The keys of ``select``, what they become below another directory, and their sizes. Raises NoSuchKey, BadKey."""
+    selection, directory = select(ring, source, include, exclude), parse_directory(target)
+    found = False
+    for entry in list(selection.entries(ring)):  # all of them, before the first one moves
+        found = True
+        key = Key(selection.directory.bucket, entry.name)
+        yield key, key_for(directory, entry.name[len(selection.directory.name) :], str(key)), entry.size
+    if not found:
+        raise NoSuchKey(f"no keys below {source if is_glob(source) else selection.directory}")
+
+
+def local_name(key: Key, start: int) -> str:
+    """A key's name, from a character on, as a path below a directory. Raises BadKey."""
+    relative = key.name[start:]
+    if {"", ".", ".."} & set(relative.split("/")) or relative.endswith(PART):
+        raise BadKey(
+            f"a key with empty, '.' or '..' parts, or one that ends in {PART!r}, has no local path", key=str(key)
+        )
+    return relative

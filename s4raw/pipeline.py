@@ -13,6 +13,9 @@ from s4raw.keys import Key
 from s4raw.wire import Frame
 
 WINDOW = 256  # requests in flight, at all servers together
+MAX_BYTES = 32 << 10  # of requests in flight at one server
+
+_Flight = tuple[Key, int, int]  # a request whose answer is still to come: about what, its id, its bytes
 
 TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
 if TYPE_CHECKING:
@@ -84,7 +87,7 @@ def _lane(
     server: str, opcode: int, todo: deque[Key], take: Take[Result], lease: Lending
 ) -> Iterator[tuple[Key, Result | S4Error]]:
     """The answers of one server to requests for the keys in ``todo``, which grows while they are asked for."""
-    flights: deque[tuple[Key, int]] = deque()
+    flights: deque[_Flight] = deque()
     attempts = ATTEMPTS
     while True:
         try:
@@ -92,8 +95,8 @@ def _lane(
                 while todo or flights:
                     if not flights or len(todo) >= WINDOW // 4:
                         _send(connection, opcode, todo, flights)
-                    answer = _receive(connection, *flights[0], take)
-                    key, _ = flights.popleft()
+                    answer = _receive(connection, *flights[0][:2], take)
+                    key = flights.popleft()[0]
                     attempts = ATTEMPTS
                     yield key, answer
                 return
@@ -102,18 +105,24 @@ def _lane(
             if not attempts:
                 error.at(server=server)
                 raise
-            todo.extendleft(key for key, _ in reversed(flights))
+            todo.extendleft(key for key, _, _ in reversed(flights))
             flights.clear()
 
 
-def _send(connection: Connection, opcode: int, todo: deque[Key], flights: deque[tuple[Key, int]]) -> None:
-    """Send the requests for all that is to do, in one go."""
-    heads = []
-    while todo:
+def _send(connection: Connection, opcode: int, todo: deque[Key], flights: deque[_Flight]) -> None:
+    """Send requests for what is to do, in one go.
+
+    No more than a socket takes: the server may be waiting for us to read its answers before it reads on.
+    """
+    heads, under_way = [], sum(size for _, _, size in flights)
+    while todo and under_way < MAX_BYTES:
         key, request = todo.popleft(), connection.next_request()
-        flights.append((key, request))
-        heads.append(wire.encode(opcode, request, bucket=key.bucket, key=key.name))
-    connection.channel.send(b"".join(heads))
+        head = wire.encode(opcode, request, bucket=key.bucket, key=key.name)
+        heads.append(head)
+        flights.append((key, request, len(head)))
+        under_way += len(head)
+    if heads:
+        connection.channel.send(b"".join(heads))
 
 
 def _receive(connection: Connection, key: Key, request: int, take: Take[Result]) -> Result | S4Error:

@@ -181,14 +181,41 @@ class Store:
                 return
             yield from tree.walk(innermost.fd, directory + slash, rest, recursive)
 
+    def move(self, key: Key, target: Key) -> None:
+        """Give a key another name, which must be free. Raises NoSuchKey, KeyExists, and what ``publish`` does.
+
+        It has the new name before it loses the old one: a crash in between leaves both.
+        """
+        stored = self.open(key)
+        try:
+            inode = os.fstat(stored.fd).st_ino
+            names = [target.bucket, *layout.to_names(check_key(target).name)]
+            try:
+                with disk_errors(target):
+                    self._link(stored.fd, names, target)
+            except BaseException:
+                tree.prune(self.data.root, names[:-1])
+                raise
+            try:
+                self._remove(key, inode)
+            except NoSuchKey:  # deleted, or moved by somebody else, in between: then this is not a move
+                self._remove(target, inode)
+                raise
+        finally:
+            os.close(stored.fd)
+
     def remove(self, key: Key) -> None:
         """Delete a key and the directories it leaves empty. Raises NoSuchKey, StoreError."""
+        self._remove(key)
+
+    def _remove(self, key: Key, inode: int | None = None) -> None:
+        """Delete a key, unless it has become another file than ``inode``."""
         check_key(key)
         names = [key.bucket, *layout.to_names(key.name)]
         with disk_errors(key), self.data.removals(alone=False):
             try:
                 with tree.descend(self.data.root, names[:-1]) as parent:
-                    _unlink(names[-1], parent)
+                    _unlink(names[-1], parent, inode)
             except FileNotFoundError:
                 raise NoSuchKey("no such key", key=str(key)) from None
             tree.prune(self.data.root, names)
@@ -206,17 +233,21 @@ class Store:
         return count
 
 
-def _unlink(name: str, parent: int) -> None:
+def _unlink(name: str, parent: int, inode: int | None) -> None:
     """Delete the file of a key: ``name``, or SELF in the directory of that name. Raises FileNotFoundError."""
     for _ in range(_RACES):
-        if not tree.is_directory(name, parent):
-            if tree.is_file(name, parent):
-                return os.unlink(name, dir_fd=parent)
+        if tree.is_directory(name, parent):
+            path = f"{name}/{layout.SELF}"
+        elif tree.is_file(name, parent):
+            path = name
+        else:
             raise FileNotFoundError(errno.ENOENT, "no such key", name)
         try:
-            return os.unlink(f"{name}/{layout.SELF}", dir_fd=parent)
-        except NotADirectoryError:
-            continue  # pruned, and put again as a file, in between
+            if inode is not None and os.stat(path, dir_fd=parent, follow_symlinks=False).st_ino != inode:
+                raise FileNotFoundError(errno.ENOENT, "another key by now", name)
+            return os.unlink(path, dir_fd=parent)
+        except (NotADirectoryError, IsADirectoryError):
+            continue  # from a file to a directory, or back, in between
     raise StoreError("gave up: the key kept changing between a file and a directory")
 
 

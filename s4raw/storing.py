@@ -13,7 +13,7 @@ from s4raw.blocks import Record
 from s4raw.digest import LEAF, Digest, digest, verify
 from s4raw.disk import disk_errors
 from s4raw.errors import BadKey, BadRange, Corrupt, KeyChanged, KeyExists
-from s4raw.keys import Key, check_prefix
+from s4raw.keys import Key, check_key, check_prefix
 from s4raw.net import FileSlice
 from s4raw.receiving import Incoming, take
 from s4raw.session import PROGRESS_SECONDS, Session, Verb
@@ -182,6 +182,13 @@ def remove_prefix(session: Session, frame: Frame) -> None:
     session.ok(frame, count=session.node.store.remove_prefix(prefix, each))
 
 
+def move(session: Session, frame: Frame) -> None:
+    """MOVE: give a key of this server another name that is placed here, too."""
+    target = session.node.check_place(check_key(Key(frame.text("out_bucket"), frame.text("out_key"))))
+    session.node.store.move(session.key(frame), target)
+    session.ok(frame)
+
+
 VERBS: Mapping[int, Verb] = {
     wire.PUT: put,
     wire.PUT_PART: put_part,
@@ -193,4 +200,5 @@ VERBS: Mapping[int, Verb] = {
     wire.LIST: list_keys,
     wire.REMOVE: remove,
     wire.REMOVE_PREFIX: remove_prefix,
+    wire.MOVE: move,
 }

@@ -9,6 +9,9 @@ Usage: s4raw VERB [ARGUMENTS...]
 
 Store:
   cp [-r] SRC DST              copy to or from the ring; - is stdin or stdout
+  sync SRC DST                 make keys like a directory, or a directory like keys
+  mv [-r] SRC DST              move a key or a file
+  cat KEY...                   write keys to stdout
   ls [-r] [PREFIX]             list keys, or buckets
   stat KEY...                  size, time, digest, server, and the path there
   du [-r] [PREFIX]             count bytes and keys

@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client", "pipeline"},
     "pipeline": {"errors", "keys", "wire", "connection", "bodies"},
+    "moving": {"errors", "keys", "digest", "wire", "connection", "bodies", "client"},
     # the server
     "procs": {"errors"},
     "compute": {
@@ -96,12 +97,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the command line
     "usage": set(),
     "progress": {"output"},
-    "copying": {"errors", "keys", "files", "client", "bulk"},
+    "syncing": {
+        *("record", "errors", "keys", "digest", "files", "client", "bulk", "pipeline"),
+        *("selection", "copying"),
+    },
+    "copying": {"errors", "keys", "files", "client", "bulk", "selection"},
     "output": set(),
     "arguments": {"errors", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments"},
-    "verbs.copy": {"arguments", "output", "errors", "keys", "bodies", "client", "bulk", "copying", "progress"},
+    "verbs.copy": {
+        *("arguments", "output", "errors", "keys", "bodies", "client", "bulk"),
+        *("selection", "copying", "progress"),
+    },
+    "verbs.move": {
+        *("arguments", "output", "errors", "keys", "client", "bulk", "files", "moving", "pipeline"),
+        *("selection", "copying", "progress"),
+    },
+    "verbs.sync": {"arguments", "output", "errors", "keys", "selection", "copying", "syncing"},
     "verbs.keys": {"arguments", "output", "errors", "keys", "client", "pipeline", "selection", "progress"},
     "verbs.find": {"arguments", "output", "errors", "keys", "client", "selection"},
     "verbs.compute": {"arguments", "bodies"},

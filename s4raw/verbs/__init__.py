@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 MODULES = {
     "cp": "copy",
+    "cat": "copy",
+    "mv": "move",
+    "sync": "sync",
     "ls": "keys",
     "rm": "keys",
     "stat": "keys",

@@ -1,35 +1,50 @@
-"""Verbs that move content: cp."""
+"""Verbs that copy content: cp, cat."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from s4raw import bulk
-from s4raw.arguments import COMMON, Arguments, Verb
+from s4raw.arguments import COMMON, FILTERS, GLOBS, Arguments, Verb
 from s4raw.bodies import write_all
 from s4raw.client import Ring
-from s4raw.copying import STDIO, download_path, is_remote, plan_download, plan_upload, upload_key
+from s4raw.copying import STDIO, download_path, is_local_glob, is_remote, plan_download, plan_upload, upload_key
 from s4raw.errors import UsageError
 from s4raw.keys import parse_key
 from s4raw.output import write_json
 from s4raw.progress import ProgressLine
+from s4raw.selection import has_glob, named
 
 USAGE = {
     "cp": f"""\
-Copy a file to a key or a key to a file; with -r a tree, over all servers at once.
+Copy a file to a key or a key to a file; with -r a tree, over all servers at once; or all that matches a glob.
 
-Usage: s4raw cp [-r] [-q] [--json] [-c FILE] [--] SRC DST
+Usage: s4raw cp [-r] [--include GLOB]... [--exclude GLOB]... [-q] [--json] [-c FILE] [--] SRC DST
 
 One of SRC and DST is s4://bucket/key, the other a local path or - for stdin or stdout. A destination "dir/" takes the
 source's name, and so does ".". "cp -r s4://b/dir/ ." makes ./dir/..., "cp -r s4://b/dir/ out/" makes out/...,
 "cp -r foo s4://b/x" makes x/<paths below foo>. Keys are immutable: a key that exists is not replaced.
 
+If SRC is a glob, DST is a directory: "cp 's4://b/x/*_1' out/" makes out/<paths below x/>.
+{GLOBS}
 Options:
   -r, --recursive    copy all files below a directory
-  -q, --quiet        no progress line
+{FILTERS}  -q, --quiet        no progress line
   --json             print a line of JSON for each file
 {COMMON}""",
+    "cat": f"""\
+Write keys to stdout, one after the other, in the order of the arguments; what a glob matches in the order of the names.
+
+Usage: s4raw cat [-c FILE] [--] KEY...
+
+Every key is verified as it comes: when the exit code is not 0, what was written is to be thrown away.
+{GLOBS}
+Options:
+{COMMON}""",
 }
+
+IN_MEMORY = 1 << 20  # bytes of a key that is verified before any of it is written
 
 
 def cp(arguments: Arguments) -> int:
@@ -40,9 +55,24 @@ def cp(arguments: Arguments) -> int:
     if not is_remote(source) and not is_remote(target):
         raise UsageError(f"one of the paths must begin with s4://, got {source!r} and {target!r}")
     with arguments.ring() as ring:
-        if arguments["--recursive"]:
+        if arguments["--recursive"] or (has_glob(ring, source) if is_remote(source) else is_local_glob(source)):
             return _copy_tree(ring, source, target, arguments)
+        if any(arguments.filters()):
+            raise UsageError("--include and --exclude need -r, or a glob")
         return (_upload if is_remote(target) else _download)(ring, source, target, arguments)
+
+
+def cat(arguments: Arguments) -> int:
+    """Write keys to stdout."""
+    write = write_all(1)
+    sys.stdout.flush()
+    with arguments.ring() as ring:
+        for key, entry in list(named(ring, arguments["KEY"])):  # a listing that is not read on would be cut off
+            if entry is not None and entry.size <= IN_MEMORY:
+                write(memoryview(ring.get(key)))
+            else:
+                ring.get_stream(key, write)
+    return 0
 
 
 def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
@@ -80,7 +110,11 @@ def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> in
         raise UsageError("cp -r copies directories: - cannot be one of them")
     if upload and os.path.isfile(source):
         return _upload(ring, source, target, arguments)
-    plan = list(plan_upload(source, target) if upload else plan_download(ring, source, target))
+    filters = arguments.filters()
+    if upload:
+        plan = list(plan_upload(source, target, *filters))
+    else:
+        plan = list(plan_download(ring, source, target, *filters))
     line = ProgressLine(f"cp {len(plan)} files", "bytes", not arguments["--quiet"])
     line.update(0, sum(size for _, size in plan))
 
@@ -96,4 +130,4 @@ def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> in
     return 0
 
 
-VERBS: dict[str, Verb] = {"cp": cp}
+VERBS: dict[str, Verb] = {"cp": cp, "cat": cat}

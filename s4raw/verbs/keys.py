@@ -27,11 +27,12 @@ Options:
 {FILTERS}  --json             print a line of JSON for each entry
 {COMMON}""",
     "stat": f"""\
-Show what is known of keys: size, time, digest (xxh3_128), server, and the path of the file there.
+Show what is known of keys: size, time, digest, server, and the path of the file there.
 
 Usage: s4raw stat [--json] [-c FILE] [--] KEY...
 
-KEY may be a glob. A key that is missing fails it, after those before it have been shown.
+The digest is the xxh3_128, of more than 1 MiB the root of a tree of them. KEY may be a glob. A key that is missing
+fails it, after those before it have been shown.
 {GLOBS}
 Options:
   --json             print a line of JSON for each key

@@ -230,3 +230,54 @@ def test_a_missing_server_ends_a_tree_with_its_name(new_ring, tmp_path):
     for arguments in (("foo", "s4://b/x"), ("s4://b/x", "out")):
         assert ring.servers[1].encode() in run("cp", "-r", *arguments, code=1).stderr
     assert not (tmp_path / "out").exists()
+
+
+# Globs and filters
+
+LEAVES = {"a_1": b"a", "b_2": b"b", "deep/c_1": b"c", "deep/er/d_2": b"d"}
+CHOICES = [
+    (["{}/*_1"], ["a_1", "deep/c_1"]),
+    (["-r", "{}/*/*_?"], ["deep/c_1", "deep/er/d_2"]),
+    (["-r", "{}", "--include", "*_1"], ["a_1", "deep/c_1"]),
+    (["-r", "{}/", "--exclude", "deep/er/*", "--include", "deep/*", "--include", "a_1"], ["a_1", "deep/c_1"]),
+    (["{}/*", "--exclude", "*c_1"], ["a_1", "b_2", "deep/er/d_2"]),
+]
+
+
+def chosen(names):
+    return {name: LEAVES[name] for name in names}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), CHOICES)
+def test_globs_and_filters_choose_what_goes_up(s4raw, client, tmp_path, arguments, expected):
+    make(tmp_path / "in", LEAVES)
+    s4raw("cp", *(word.format("in") for word in arguments), "s4://b/x")
+    assert ring_tree(client) == below("x", chosen(expected))
+
+
+@pytest.mark.parametrize(("arguments", "expected"), CHOICES)
+@pytest.mark.parametrize("target", ["out", "."])
+def test_globs_and_filters_choose_what_comes_down(s4raw, client, tmp_path, arguments, expected, target):
+    for name, content in LEAVES.items():
+        client.put(f"s4://b/in/{name}", content)
+    s4raw("cp", *(word.format("s4://b/in") for word in arguments), target)
+    directory = "in" if target == "." and not any("*" in word for word in arguments[:2]) else target
+    assert tree(tmp_path / directory) == chosen(expected)
+
+
+def test_what_is_named_like_a_glob_is_meant_before_what_matches(s4raw, client, tmp_path):
+    make(tmp_path, {"a*": b"1", "ab": b"2"})
+    s4raw("cp", "a*", "s4://b/x/")
+    assert ring_tree(client) == {"x/a*": b"1"}
+    client.put("s4://b/x/ab", b"2")
+    s4raw("cp", "s4://b/x/a*", "one")
+    assert (tmp_path / "one").read_bytes() == b"1"
+    s4raw("cp", "s4://b/x/a?", "many")
+    assert tree(tmp_path / "many") == {"a*": b"1", "ab": b"2"}
+
+
+def test_a_glob_that_nothing_matches_is_an_error(s4raw, client, tmp_path):
+    make(tmp_path / "in", LEAVES)
+    assert b"no file matches in/*_3" in s4raw("cp", "in/*_3", "s4://b/x", code=1).stderr
+    assert b"no keys below s4://b/in/*_3" in s4raw("cp", "s4://b/in/*_3", "out", code=1).stderr
+    assert ring_tree(client) == {}

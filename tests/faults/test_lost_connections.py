@@ -255,3 +255,11 @@ def test_a_kept_connection_that_died_unnoticed_does_no_harm(ring, proxy, client,
     client.stat("s4://b/k")  # its connection is kept, and dies at the next byte
     assert not proxy.plan
     call(client)
+
+
+def test_a_move_whose_answer_was_lost_is_done(proxy, run, client, answer_lost):
+    client.put("s4://b/k", SMALL)
+    proxy.plan.append(answer_lost)
+    run("mv", "s4://b/k", "s4://b/moved")
+    assert not proxy.plan
+    assert [entry.name for entry in client.list("s4://b")] == ["moved"]

@@ -45,6 +45,40 @@ def publish_forever(root: str, run: str) -> None:
             step("remove", f"{run}/{number}/y/z")
 
 
+def move_forever(root: str) -> None:
+    """Move the ten keys of a store to ever other names, until killed; say so after each step."""
+    with opened(root) as store:
+        where = {name.split("/")[0]: name for name in names(store)}
+        for turn in range(1_000_000):
+            for key, name in where.items():
+                where[key] = f"{key}/{turn}/x" if name == key else key
+                store.move(Key("b", name), Key("b", where[key]))
+                os.write(1, b"moved\n")
+
+
+def put_again_between_link_and_unlink(root: str) -> None:
+    """Delete a key and put it again in the middle of its move: the move has failed, and the new key is there."""
+    with opened(root) as store:
+        key, target = Key("b", "k"), Key("b", "moved")
+        put(store, key, b"old")
+        link = store._link
+
+        def link_late(fd: int, path: list[str], name: Key) -> None:
+            link(fd, path, name)
+            if name == target:
+                store.remove(key)
+                put(store, key, b"new")
+
+        store._link = link_late
+        try:
+            store.move(key, target)
+        except NoSuchKey:
+            assert names(store) == ["k"], names(store)
+            assert get(store, key) == b"new"
+        else:
+            raise AssertionError("moved what was deleted")
+
+
 def together(*actions: Callable[[], object]) -> None:
     """Do things in processes of their own, all at once; none may fail."""
     children = []

@@ -23,7 +23,7 @@ from operator import attrgetter
 
 from s4raw import bodies, files, wire
 from s4raw.bodies import Moved, Sent, not_told
-from s4raw.connection import Connection, Pool, Progress, milliseconds, no_progress
+from s4raw.connection import DEFAULT_TIMEOUT, Connection, Pool, Progress, milliseconds, no_progress
 from s4raw.digest import BUFFER_SIZE, Buffer
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
 from s4raw.fanout import everywhere
@@ -34,12 +34,13 @@ from s4raw.record import NamedTuple
 from s4raw.ring import Topology
 
 ATTEMPTS = 3  # at a call whose connection was lost
-DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
 HEALTH_SECONDS = 1.0
 
 TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import Any, TypeVar
+
+    from s4raw.mapping import Options, Summary
 
     Result = TypeVar("Result")
 
@@ -248,9 +249,11 @@ class Ring:
         prefix = parse_prefix(prefix) if isinstance(prefix, str) else prefix
         if not prefix.bucket:
             raise UsageError("need a bucket: a whole ring is not deleted at once")
-        return everywhere(self.pool, progress, lambda connection, report: connection.call(
-            wire.REMOVE_PREFIX, report, bucket=prefix.bucket, key=prefix.name,
-        ))  # fmt: skip
+
+        def remove(connection: Connection, report: Progress) -> int:
+            return connection.call(wire.REMOVE_PREFIX, report, bucket=prefix.bucket, key=prefix.name).uint("count")
+
+        return sum(everywhere(self.pool, progress, remove))
 
     # Computing
 
@@ -279,41 +282,73 @@ class Ring:
         inputs: str,
         outputs: str,
         command: str,
-        timeout: float = DEFAULT_TIMEOUT,
-        progress: Progress = no_progress,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        options: Options | None = None,
     ) -> int:
         """1:1. Every key below ``inputs`` (which may end in a glob) becomes one at the same path below ``outputs``.
 
-        Returns how many. Raises CommandFailed, KeyExists, DiskFull, BadKey; what had finished by then stays.
+        ``mapping.Options`` says what else can be asked for; ``timeout`` and ``progress`` are short for two of them.
+        Returns how many commands were run. Raises CommandFailed, KeyExists, DiskFull, BadKey, Cancelled; what had
+        finished by then stays. With ``keep_going`` it raises CallFailed at the end instead.
         """
-        return self._map(wire.MAP, inputs, outputs, command, timeout, progress)
+        return self.call("map", inputs, outputs, command, timeout, progress, options).commands
 
     def map_to_n(
         self,
         inputs: str,
         outputs: str,
         command: str,
-        timeout: float = DEFAULT_TIMEOUT,
-        progress: Progress = no_progress,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        options: Options | None = None,
     ) -> int:
         """1:n. The files whose paths the command prints become ``OUTPUTS/<input's basename>/<file's basename>``."""
-        return self._map(wire.MAP_TO_N, inputs, outputs, command, timeout, progress)
+        return self.call("map-to-n", inputs, outputs, command, timeout, progress, options).commands
 
     def map_from_n(
         self,
         inputs: str,
         outputs: str,
         command: str,
-        timeout: float = DEFAULT_TIMEOUT,
-        progress: Progress = no_progress,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        options: Options | None = None,
     ) -> int:
         """n:1. The keys that share a numeric prefix, or a name, are merged: the command reads their paths."""
-        return self._map(wire.MAP_FROM_N, inputs, outputs, command, timeout, progress)
+        return self.call("map-from-n", inputs, outputs, command, timeout, progress, options).commands
 
-    def _map(self, opcode: int, inputs: str, outputs: str, command: str, timeout: float, progress: Progress) -> int:
+    def call(
+        self,
+        verb: str,
+        inputs: str,
+        outputs: str,
+        command: str,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        options: Options | None = None,
+    ) -> Summary:
+        """Make a map call by its verb (``map``, ``map-to-n``, ``map-from-n``); its id and what it did."""
         from s4raw import mapping
 
-        return mapping.run(self.pool, opcode, inputs, outputs, command, timeout, progress)
+        options = options or mapping.Options()
+        if timeout is not None:
+            options = options._replace(timeout=timeout)
+        if progress is not None:
+            options = options._replace(progress=progress)
+        return mapping.run(self.pool, verb, inputs, outputs, command, options)
+
+    def jobs(self) -> Iterator[tuple[str, Sequence[dict[str, Any]] | S4Error]]:
+        """What each server knows of map calls, running and recent; or the error why it does not say."""
+        from s4raw import mapping
+
+        return mapping.jobs(self.pool)
+
+    def cancel(self, name: str, by: str = "") -> None:
+        """End the map call of this id on every server; ``by`` is what its caller is told. Raises NoSuchCall."""
+        from s4raw import mapping
+
+        mapping.cancel(self.pool, name, by)
 
     # Every server
 

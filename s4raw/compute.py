@@ -6,8 +6,9 @@ Here is what one command gets and what becomes of its output; ``calls`` runs man
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,22 +16,26 @@ from typing import Protocol
 
 from s4raw import bulk
 from s4raw.client import Ring
+from s4raw.digest import digest_file
 from s4raw.disk import JOB_VARIABLE, disk_errors
 from s4raw.errors import BadKey, CommandFailed, CommandTimeout, KeyExists, StoreError, WrongServer
-from s4raw.fanout import Fanout
 from s4raw.handshake import SECRET_VARIABLE
+from s4raw.jobs import Jobs
 from s4raw.keys import Key, check_key, check_speakable
 from s4raw.log import Log
 from s4raw.procs import Cancellation, Command, Outcome, Sink, Slots, run
 from s4raw.ring import CONF_VARIABLE
-from s4raw.store import Store
+from s4raw.store import Record, Store
 
 MAX_PATH_LINES = 64 << 20  # bytes of paths that one map-to-n command may print
+TICK_KEYS = 256
+
+Tick = Callable[[int], None]
 
 
 @dataclass
 class Node:
-    """This server: its store, its place in the ring, its CPU slots, and a client for the rest of the ring."""
+    """This server: its store, its place in the ring, its CPU slots and calls, and a client for the others."""
 
     store: Store
     ring: Ring
@@ -40,6 +45,7 @@ class Node:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.jobs = Jobs(self.store.data.path)
         self.environment = {
             **os.environ,
             "LC_ALL": "C",
@@ -67,31 +73,58 @@ class Node:
 
 @dataclass(frozen=True)
 class MapRequest:
-    """What a map call asks for: inputs below ``inputs`` that match ``glob``, outputs below ``outputs``."""
+    """What a map call asks for: inputs below ``inputs`` that match ``glob``, outputs below ``outputs``.
 
+    ``seconds`` bounds one command, ``retries`` how often it is tried again; ``jobs`` how many run at once (0: no bound
+    of its own); ``options`` are the flags of the wire.
+    """
+
+    id: str
+    verb: str
     inputs: Key
     glob: str
     outputs: Key
     command: str
     seconds: float
+    retries: int = 0
+    jobs: int = 0
+    options: int = 0
 
-    def keys(self, store: Store) -> Iterator[Key]:
-        """The inputs that this server holds, in key order."""
-        for entry in store.list(self.inputs, recursive=True):
-            if not self.glob or fnmatchcase(entry.name[len(self.inputs.name) :], self.glob):
-                yield Key(self.inputs.bucket, entry.name)
+    def keys(self, store: Store, tick: Tick) -> Iterator[Key]:
+        """The inputs that this server holds, in key order. ``tick`` is told now and then how many there were."""
+        count = 0
+        for name in store.names(self.inputs):
+            if not self.glob or fnmatchcase(name[len(self.inputs.name) :], self.glob):
+                count += 1
+                yield Key(self.inputs.bucket, name)
+            if not count % TICK_KEYS:
+                tick(count)
 
 
 class Task(Protocol):
-    """One command of a map call."""
+    """One command of a map call. ``bytes_in`` and ``bytes_out`` are what it was given and what was published of it."""
 
     key: Key
+    bytes_in: int
+    bytes_out: int
+
+    def inputs(self) -> Sequence[Key]:
+        """The keys that it reads."""
+
+    def output(self) -> str:
+        """The key that it makes, or what its keys begin with."""
+
+    def is_done(self) -> bool:
+        """Whether an earlier call has made its output."""
 
     def stdin(self) -> int:
         """A descriptor for the command to read."""
 
-    def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
-        """Publish what the command wrote."""
+    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
+        """Publish what the command wrote; returns the files that are to be sent to other servers.
+
+        ``again`` says that an earlier attempt may have published some of it.
+        """
 
 
 @dataclass
@@ -100,16 +133,32 @@ class MapTask:
 
     node: Node
     key: Key
-    output: Key
+    target: Key
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def inputs(self) -> Sequence[Key]:
+        """The key."""
+        return [self.key]
+
+    def output(self) -> str:
+        """The key that it becomes."""
+        return str(self.target)
+
+    def is_done(self) -> bool:
+        """Whether the output is there."""
+        return self.node.store.exists(self.target)
 
     def stdin(self) -> int:
         """The key's file itself."""
-        _refuse_existing(self.node, self.output)
-        return _open_stdin(self.node, self.key)
+        _refuse_existing(self.node, self.target)
+        fd, self.bytes_in = _open_stdin(self.node, self.key)
+        return fd
 
-    def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
+    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
         """Publish stdout."""
-        self.node.store.publish_file(stdout, self.node.check_place(self.output))
+        self.bytes_out = self.node.store.publish_file(stdout, self.node.check_place(self.target)).size
+        return ()
 
 
 @dataclass
@@ -118,32 +167,48 @@ class MapToNTask:
 
     node: Node
     key: Key
-    output: Key
+    target: Key
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def inputs(self) -> Sequence[Key]:
+        """The key."""
+        return [self.key]
+
+    def output(self) -> str:
+        """The directory of its outputs."""
+        return f"{self.target}/"
+
+    def is_done(self) -> bool:
+        """Never: only the command knows its outputs."""
+        return False
 
     def stdin(self) -> int:
         """The key's file itself."""
-        return _open_stdin(self.node, self.key)
+        fd, self.bytes_in = _open_stdin(self.node, self.key)
+        return fd
 
-    def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
-        """Ship the printed files that belong elsewhere, publish the others; none before all are known to be there."""
+    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
+        """Publish the printed files that belong here; none before all are known to be there."""
         outputs: dict[Key, str] = {}
         for path in _printed_paths(stdout, self.key):
-            key, real = self._output_key(path), _output_path(path, cwd, self.key)
+            key = self._output_key(path)
             if key in outputs:
                 message = f"the command printed two paths for one key, {key.basename!r}"
                 raise CommandFailed(message, key=str(self.key), status=1)
-            outputs[key] = real
-        remote = [bulk.Item(key, path) for key, path in outputs.items() if not self.node.owns(key)]
-        fanout = Fanout(self.node.ring.pool)
-        with cancellation.calling(fanout.cut):
-            bulk.put_all(self.node.ring, fanout, remote, cancellation.check)
+            outputs[key], size = _output_path(path, cwd, self.key)
+            self.bytes_out += size
+        remote = []
         for key, path in outputs.items():
             if self.node.owns(key):
-                _publish_output(self.node.store, path, key)
+                _publish_output(self.node.store, path, key, again)
+            else:
+                remote.append(bulk.Item(key, path))
+        return remote
 
     def _output_key(self, path: str) -> Key:
         try:
-            return check_key(self.output.join(check_speakable(os.path.basename(path))))
+            return check_key(self.target.join(check_speakable(os.path.basename(path))))
         except BadKey as error:
             message = f"the command printed a path whose name cannot be a key: {error.message}"
             raise CommandFailed(message, key=str(self.key), status=1) from None
@@ -155,29 +220,46 @@ class MapFromNTask:
 
     node: Node
     key: Key  # the output, which names the task
-    inputs: list[Key]
+    sources: list[Key]
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def inputs(self) -> Sequence[Key]:
+        """The keys of the group."""
+        return self.sources
+
+    def output(self) -> str:
+        """The key that they become."""
+        return str(self.key)
+
+    def is_done(self) -> bool:
+        """Whether the output is there."""
+        return self.node.store.exists(self.key)
 
     def stdin(self) -> int:
         """An unnamed file that lists the inputs' paths, a line each."""
         _refuse_existing(self.node, self.key)
         with disk_errors(self.key), tempfile.TemporaryFile(dir=self.node.store.data.tmp_path) as file:
-            for key in self.inputs:
-                os.close(_open_stdin(self.node, key))
+            for key in self.sources:
+                fd, size = _open_stdin(self.node, key)
+                os.close(fd)
+                self.bytes_in += size
                 file.write(os.fsencode(self.node.store.path(key)) + b"\n")
             file.flush()
             file.seek(0)
             return os.dup(file.fileno())
 
-    def finish(self, stdout: int, cwd: str, cancellation: Cancellation) -> None:
+    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
         """Publish stdout."""
-        self.node.store.publish_file(stdout, self.node.check_place(self.key))
+        self.bytes_out = self.node.store.publish_file(stdout, self.node.check_place(self.key)).size
+        return ()
 
 
-def _open_stdin(node: Node, key: Key) -> int:
-    """A key's file to read, verified: a command must not turn a damaged key into one with a good digest."""
-    fd = node.store.open_verified(node.check_place(key)).fd
-    os.set_blocking(fd, True)
-    return fd
+def _open_stdin(node: Node, key: Key) -> tuple[int, int]:
+    """A key's file to read, and its size. It is verified: a damaged key must not become one with a good digest."""
+    stored = node.store.open_verified(node.check_place(key))
+    os.set_blocking(stored.fd, True)
+    return stored.fd, stored.record.size
 
 
 def _refuse_existing(node: Node, key: Key) -> None:
@@ -196,18 +278,35 @@ def _printed_paths(stdout: int, key: Key) -> list[str]:
     return [os.fsdecode(line) for line in text.split(b"\n") if line]
 
 
-def _output_path(path: str, cwd: str, key: Key) -> str:
-    """The path of a file that a command printed. Raises CommandFailed unless it is a regular file inside ``cwd``."""
-    real = os.path.realpath(os.path.join(cwd, path))
+def _output_path(path: str, cwd: str, key: Key) -> tuple[str, int]:
+    """The path of a file that a command printed, and its size.
+
+    Raises CommandFailed unless it is a regular file inside ``cwd``.
+    """
+    real = os.path.join(cwd, path)
+    status = _lstat(real)
+    if os.sep in path or status is None or not stat.S_ISREG(status.st_mode):  # a plain name needs no second look
+        real = os.path.realpath(real)
+        status = _lstat(real)
     if not real.startswith(cwd + os.sep):
         raise CommandFailed(f"the command printed a path outside its directory: {path!r}", key=str(key), status=1)
-    if not os.path.isfile(real):
+    if status is None or not stat.S_ISREG(status.st_mode):
         raise CommandFailed(f"the command printed a path that is no file: {path!r}", key=str(key), status=1)
-    return real
+    return real, status.st_size
 
 
-def _publish_output(store: Store, path: str, key: Key) -> None:
-    """Publish a command's file: by linking it, which copies nothing, unless it has another name to write to it by."""
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _publish_output(store: Store, path: str, key: Key, again: bool) -> None:
+    """Publish a command's file: by linking it, which copies nothing, unless it has another name to write to it by.
+
+    ``again``: a key that is there with the same content is as good as published.
+    """
     with ExitStack() as stack:
         with disk_errors(key):
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -218,7 +317,19 @@ def _publish_output(store: Store, path: str, key: Key) -> None:
                     offset += count
                 fd = draft
             os.fchmod(fd, 0o644)
-        store.publish_file(fd, key)
+        try:
+            store.publish_file(fd, key)
+        except KeyExists:
+            if not again or not _holds(store, key, fd):
+                raise
+
+
+def _holds(store: Store, key: Key, fd: int) -> bool:
+    """Whether a key has the content of a file."""
+    stored = store.open(key)
+    os.close(stored.fd)
+    with disk_errors(key):
+        return stored.record == Record(*digest_file(fd))
 
 
 def evaluate(
@@ -250,10 +361,19 @@ def evaluate(
     return outcome.status
 
 
-def run_task(node: Node, task: Task, request: MapRequest, cancellation: Cancellation, cwd: str) -> None:
-    """Run one command of a map call in the empty directory ``cwd``, and publish what it made.
+def run_task(
+    node: Node,
+    task: Task,
+    request: MapRequest,
+    cancellation: Cancellation,
+    cwd: str,
+    again: bool,
+    ended: Callable[[Outcome], None],
+) -> Sequence[bulk.Item]:
+    """Run one command of a map call in the empty directory ``cwd``, and publish what it made here.
 
-    Raises CommandFailed, KeyExists, DiskFull and others.
+    Returns the files that are still to be sent to other servers; ``again`` is for ``Task.finish``. ``ended`` is told
+    how the command has ended. Raises CommandFailed, KeyExists, DiskFull and others.
     """
     with node.store.draft() as stdout:
         stdin = task.stdin()
@@ -262,12 +382,13 @@ def run_task(node: Node, task: Task, request: MapRequest, cancellation: Cancella
             outcome = run(Command(request.command, cwd, environment, request.seconds, stdin, stdout), cancellation)
         finally:
             os.close(stdin)
+        ended(outcome)
         if outcome.timed_out:
             raise _timeout(outcome, task.key, request.seconds)
         if outcome.status:
             message = f"the command exited with {outcome.status}"
             raise CommandFailed(message, key=str(task.key), detail=outcome.stderr, status=outcome.status)
-        task.finish(stdout, cwd, cancellation)
+        return task.finish(stdout, cwd, again)
 
 
 def _timeout(outcome: Outcome, key: Key, seconds: float) -> CommandTimeout:

@@ -71,6 +71,7 @@ def serve(options: Options) -> None:
     listener = listen(*split_address(me)) if options.listen_fd is None else adopt(options.listen_fd)
     ring = Ring(topology, secret)
     node = Node(Store(data), ring, me, Slots(options.max_cpu_jobs), log)
+    node.jobs.sweep()
     io = threading.BoundedSemaphore(options.max_io_jobs)
     service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers(), VERBS)
 

@@ -146,9 +146,9 @@ class Session:
         """The key that a request is about. Raises BadKey, WrongServer."""
         return self.node.check_place(check_key(Key(frame.text("bucket"), frame.text("key"))))
 
-    def progress(self, frame: Frame, done: int, total: int) -> None:
+    def progress(self, frame: Frame, done: int, total: int, **more: wire.Value) -> None:
         """Say how far a request is, and that it is still being worked on."""
-        self.channel.send(wire.encode(wire.PROGRESS, frame.request, done=done, total=total))
+        self.channel.send(wire.encode(wire.PROGRESS, frame.request, done=done, total=total, **more))
 
 
 Verb = Callable[[Session, Frame], None]

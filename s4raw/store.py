@@ -197,6 +197,10 @@ class Store:
                 return
             yield from tree.walk(innermost.fd, directory + slash, rest, recursive)
 
+    def names(self, directory: Key) -> Iterator[str]:
+        """The names of all keys below a directory, in order of their UTF-8 bytes."""
+        return (entry.name for entry in self.list(directory, recursive=True))
+
     def remove(self, key: Key) -> None:
         """Delete a key and the directories it leaves empty. Raises NoSuchKey, StoreError."""
         check_key(key)

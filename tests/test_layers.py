@@ -35,12 +35,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "disk": {"errors", "keys", "tree"},
     "store": {"errors", "keys", "digest", "layout", "tree", "disk"},
     # the client
-    "connection": {"errors", "wire", "net", "handshake", "ring"},
+    "connection": {"record", "errors", "wire", "net", "handshake", "ring"},
     "bodies": {"record", "errors", "keys", "digest", "wire", "net", "connection"},
     "reader": {"keys", "digest", "connection", "bodies"},
     "files": {"errors", "digest"},
-    "fanout": {"errors", "wire", "net", "connection"},
-    "mapping": {"keys", "wire", "connection", "fanout"},
+    "fanout": {"errors", "net", "connection"},
+    "events": {"record", "errors"},
+    "mapping": {"record", "errors", "keys", "digest", "events", "wire", "connection", "fanout"},
     "client": {
         *("record", "errors", "keys", "digest", "ring", "wire"),
         *("handshake", "connection", "bodies", "files", "fanout", "mapping", "reader"),
@@ -48,14 +49,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client"},
     # the server
     "procs": {"errors"},
-    "compute": {"errors", "log", "keys", "handshake", "fanout", "ring", "disk", "store", "procs", "client", "bulk"},
-    "calls": {"errors", "disk", "keys", "procs", "compute"},
+    "jobs": {"errors", "disk"},
+    "compute": {
+        *("errors", "log", "keys", "digest", "handshake", "ring", "disk", "store", "jobs", "procs", "client", "bulk"),
+    },
+    "plans": {"keys", "compute"},
+    "shipping": {"errors", "digest", "files", "wire", "fanout", "client", "bulk", "procs"},
+    "calls": {"errors", "wire", "events", "disk", "bulk", "procs", "compute", "plans", "shipping"},
     "session": {
         *("errors", "keys", "digest", "wire", "net", "handshake", "serving"),
         *("compute",),
     },
     "storing": {"errors", "keys", "digest", "wire", "net", "disk", "store", "bodies", "session"},
-    "computing": {"errors", "keys", "digest", "wire", "net", "procs", "compute", "calls", "session"},
+    "computing": {
+        *("errors", "keys", "digest", "events", "wire", "net", "procs", "jobs", "compute", "plans", "calls", "session"),
+    },
     "server": {"wire", "session", "storing", "computing"},
     "daemon": {
         *("errors", "log", "ring", "wire", "net", "handshake", "serving"),
@@ -64,10 +72,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "local": {"errors", "net", "ring", "client"},
     # the command line
     "usage": set(),
-    "progress": set(),
+    "progress": {"connection"},
     "copying": {"errors", "keys", "files", "client", "bulk"},
     "output": set(),
-    "arguments": {"errors", "client"},
+    "arguments": {"errors", "connection", "client"},
     "verbs": {"arguments"},
     "verbs.copy": {"arguments", "output", "errors", "keys", "bodies", "client", "bulk", "copying", "progress"},
     "verbs.keys": {"arguments", "output", "errors", "keys", "progress"},

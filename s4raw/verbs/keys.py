@@ -82,7 +82,7 @@ def rm(arguments: Arguments) -> int:
         else:
             line = ProgressLine("rm", "keys", not arguments["--quiet"])
             try:
-                count = ring.remove_all(parse_prefix(arguments["PREFIX"]), line.update)
+                count = ring.remove_all(parse_prefix(arguments["PREFIX"]), line.show)
             finally:
                 line.close()
     if arguments["--json"]:

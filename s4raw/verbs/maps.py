@@ -57,7 +57,7 @@ def _mapper(verb: str) -> Verb:
             method = {"map": ring.map, "map-to-n": ring.map_to_n, "map-from-n": ring.map_from_n}[verb]
             try:
                 places = arguments["INDIR"], arguments["OUTDIR"], arguments["CMD"]
-                count = method(*places, timeout=arguments.timeout(), progress=line.update)
+                count = method(*places, timeout=arguments.timeout(), progress=line.show)
             finally:
                 line.close()
         if arguments["--json"]:

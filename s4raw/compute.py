@@ -320,8 +320,10 @@ def _publish_output(store: Store, path: str, key: Key, again: bool) -> None:
         try:
             store.publish_file(fd, key)
         except KeyExists:
-            if not again or not _holds(store, key, fd):
+            if not again:
                 raise
+            if not _holds(store, key, fd):
+                raise KeyExists("key already exists, with another content", key=str(key)) from None
 
 
 def _holds(store: Store, key: Key, fd: int) -> bool:

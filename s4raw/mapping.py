@@ -40,7 +40,8 @@ class Options(NamedTuple):
     ``keep_going`` finishes the other keys after a failure; ``resume`` skips what an earlier call has done; ``dry_run``
     only tells what would be run. At most ``jobs`` commands run at once on each server (0: as many as it allows). The
     call is known as ``id``, which is made up if empty. ``progress`` is told a few times a second how far it is;
-    ``event`` of each Attempt (or, in a dry run, each Planned) in turn, from several threads but never at once.
+    ``event`` of each Attempt (or, in a dry run, each Planned) in turn, from several threads but never at once; without
+    ``all_events`` only of the failures that ``keep_going`` passes over.
     """
 
     timeout: float = DEFAULT_TIMEOUT
@@ -52,6 +53,7 @@ class Options(NamedTuple):
     id: str = ""
     progress: Progress = no_progress
     event: Callable[[Event], None] = no_event
+    all_events: bool = True
 
 
 class Summary(NamedTuple):
@@ -73,8 +75,9 @@ def run(pool: Pool, verb: str, inputs: str, outputs: str, command: str, options:
     source, glob = parse_glob(inputs)
     target = parse_directory(outputs)
     _check(options, source, target)
+    everything = options.all_events and options.event is not no_event
     chosen = (options.keep_going, wire.KEEP_GOING), (options.resume, wire.RESUME), (options.dry_run, wire.DRY_RUN)
-    flags = sum(flag for wanted, flag in (*chosen, (options.event is not no_event, wire.EVENTS)) if wanted)
+    flags = sum(flag for wanted, flag in (*chosen, (everything, wire.EVENTS)) if wanted)
     call = _Call(pool, options._replace(id=options.id or new_id()))
     fields = {"bucket": source.bucket, "key": source.name, "glob": glob, "command": command}
     fields |= {"out_bucket": target.bucket, "out_key": target.name, "id": call.options.id}
@@ -146,7 +149,7 @@ class _Call:
             self._lost.append(f"{connection.server}: {error.message}")
             connection.channel.hang_up()
             return latest.done, 0, latest.failed
-        return frame.uint("count"), frame.uint("skipped"), frame.uint("failed")
+        return frame.uint("count"), frame.uint("skipped", 0), frame.uint("failed", 0)
 
     def _follow(self, connection: Connection, request: int, report: Progress) -> Frame:
         """Pass on what a server tells until its OK."""

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from s4raw.client import DEFAULT_TIMEOUT, Ring
+from s4raw.client import Ring
+from s4raw.connection import DEFAULT_TIMEOUT
 from s4raw.errors import UsageError
 
 TYPE_CHECKING = False

@@ -30,13 +30,14 @@ class Item(NamedTuple):
 Done = Callable[[Item, int], None]  # is told of each item that is done, with its size in bytes
 
 
-def put_all(ring: Ring, fanout: Fanout, items: Iterable[Item], check: Callable[[], None]) -> None:
-    """Put many files, one server after the other, over connections that ``fanout`` can cut.
+def put_train(
+    ring: Ring, fanout: Fanout, server: str, items: Iterable[Item], done: Done, check: Callable[[], None]
+) -> None:
+    """Put many files of one server, over connections that ``fanout`` can cut; ``done`` is told of them in order.
 
     ``check`` may raise to end it: between two files, and after a connection was lost.
     """
-    for server, share in _by_server(ring, items).items():
-        _Train(ring, fanout.lease, lambda _item, _size: None, check).put(server, share)
+    _Train(ring, fanout.lease, done, check).put(server, items)
 
 
 def transfer(ring: Ring, items: Iterable[Item], done: Done, upload: bool) -> None:

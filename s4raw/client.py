@@ -12,32 +12,40 @@ it raises is said with it. Every error names the server, and the key where there
 
 from __future__ import annotations
 
-import heapq
 import io
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from operator import attrgetter
 
 from s4raw import bodies, files, wire
 from s4raw.bodies import Moved, Sent, Stat, not_told
-from s4raw.connection import ATTEMPTS, Connection, Pool, Progress, connections_for, milliseconds, no_progress
+from s4raw.connection import (
+    ATTEMPTS,
+    DEFAULT_TIMEOUT,
+    Connection,
+    Pool,
+    Progress,
+    connections_for,
+    milliseconds,
+    no_progress,
+)
 from s4raw.digest import LEAF, Buffer
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
-from s4raw.fanout import everywhere
+from s4raw.fanout import everywhere, health
 from s4raw.handshake import read_secret
 from s4raw.keys import Entry, Key, parse_key, parse_prefix
+from s4raw.listing import merged
 from s4raw.reader import KeyReader
 from s4raw.ring import Topology
 
-DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
 HEALTH_SECONDS = 1.0
 
 TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import Any, TypeVar
+
+    from s4raw.mapping import Options, Summary
 
     Result = TypeVar("Result")
 
@@ -236,26 +244,7 @@ class Ring:
         Not recursive: only those without a further ``/``, and common prefixes for the others. With an empty bucket, the
         buckets.
         """
-        prefix = parse_prefix(prefix) if isinstance(prefix, str) else prefix
-        last = None
-        for entry in heapq.merge(*self._lists(prefix, recursive), key=attrgetter("name")):
-            if entry.name != last:  # several servers may have the same common prefix or bucket
-                yield entry
-            last = entry.name
-
-    def _lists(self, prefix: Key, recursive: bool) -> Sequence[Iterator[Entry]]:
-        lists = [self.list_at(server, prefix, recursive) for server in self.topology.servers]
-        for entries in lists:
-            next(entries)  # sends the request: every server works on its answer before the first one is read
-        return [map(_entry, entries) for entries in lists]
-
-    def list_at(self, server: str, prefix: Key, recursive: bool) -> Iterator[Entry | None]:
-        """One server's part of a listing, after a first None that says the request is on its way."""
-        with self.pool.lease(server, fresh=True) as connection:
-            request = connection.send(wire.LIST, bucket=prefix.bucket, key=prefix.name, recursive=int(recursive))
-            yield None
-            for _, data in bodies.receive_stream(connection, request):
-                yield from wire.decode_entries(data)
+        return merged(self.pool, parse_prefix(prefix) if isinstance(prefix, str) else prefix, recursive)
 
     def remove(self, key: str | Key) -> None:
         """Delete a key. Raises NoSuchKey."""
@@ -279,9 +268,11 @@ class Ring:
         prefix = parse_prefix(prefix) if isinstance(prefix, str) else prefix
         if not prefix.bucket:
             raise UsageError("need a bucket: a whole ring is not deleted at once")
-        return everywhere(self.pool, progress, lambda connection, report: connection.call(
-            wire.REMOVE_PREFIX, report, bucket=prefix.bucket, key=prefix.name,
-        ))  # fmt: skip
+
+        def remove(connection: Connection, report: Progress) -> int:
+            return connection.call(wire.REMOVE_PREFIX, report, bucket=prefix.bucket, key=prefix.name).uint("count")
+
+        return sum(everywhere(self.pool, progress, remove))
 
     # Computing
 
@@ -310,67 +301,84 @@ class Ring:
         inputs: str,
         outputs: str,
         command: str,
-        timeout: float = DEFAULT_TIMEOUT,
-        progress: Progress = no_progress,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        options: Options | None = None,
     ) -> int:
         """1:1. Every key below ``inputs`` (which may end in a glob) becomes one at the same path below ``outputs``.
 
-        Returns how many. Raises CommandFailed, KeyExists, DiskFull, BadKey; what had finished by then stays.
+        ``mapping.Options`` says what else can be asked for; ``timeout`` and ``progress`` are short for two of them.
+        Returns how many commands were run. Raises CommandFailed, KeyExists, DiskFull, BadKey, Cancelled; what had
+        finished by then stays. With ``keep_going`` it raises CallFailed at the end instead.
         """
-        return self._map(wire.MAP, inputs, outputs, command, timeout, progress)
+        return self.call("map", inputs, outputs, command, timeout, progress, options).commands
 
     def map_to_n(
         self,
         inputs: str,
         outputs: str,
         command: str,
-        timeout: float = DEFAULT_TIMEOUT,
-        progress: Progress = no_progress,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        options: Options | None = None,
     ) -> int:
         """1:n. The files whose paths the command prints become ``OUTPUTS/<input's basename>/<file's basename>``."""
-        return self._map(wire.MAP_TO_N, inputs, outputs, command, timeout, progress)
+        return self.call("map-to-n", inputs, outputs, command, timeout, progress, options).commands
 
     def map_from_n(
         self,
         inputs: str,
         outputs: str,
         command: str,
-        timeout: float = DEFAULT_TIMEOUT,
-        progress: Progress = no_progress,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        options: Options | None = None,
     ) -> int:
         """n:1. The keys that share a numeric prefix, or a name, are merged: the command reads their paths."""
-        return self._map(wire.MAP_FROM_N, inputs, outputs, command, timeout, progress)
+        return self.call("map-from-n", inputs, outputs, command, timeout, progress, options).commands
 
-    def _map(self, opcode: int, inputs: str, outputs: str, command: str, timeout: float, progress: Progress) -> int:
+    def call(
+        self,
+        verb: str,
+        inputs: str,
+        outputs: str,
+        command: str,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+        options: Options | None = None,
+    ) -> Summary:
+        """Make a map call by its verb (``map``, ``map-to-n``, ``map-from-n``); its id and what it did."""
         from s4raw import mapping
 
-        return mapping.run(self.pool, opcode, inputs, outputs, command, timeout, progress)
+        options = options or mapping.Options()
+        if timeout is not None:
+            options = options._replace(timeout=timeout)
+        if progress is not None:
+            options = options._replace(progress=progress)
+        return mapping.run(self.pool, verb, inputs, outputs, command, options)
+
+    def jobs(self) -> Iterator[tuple[str, Sequence[dict[str, Any]] | S4Error]]:
+        """What each server knows of map calls, running and recent; or the error why it does not say."""
+        from s4raw import mapping
+
+        return mapping.jobs(self.pool)
+
+    def cancel(self, name: str, by: str = "") -> None:
+        """End the map call of this id on every server; ``by`` is what its caller is told. Raises NoSuchCall."""
+        from s4raw import mapping
+
+        mapping.cancel(self.pool, name, by)
 
     # Every server
 
     def health(self, seconds: float = HEALTH_SECONDS) -> Sequence[tuple[str, S4Error | None]]:
         """Ask every server, all at once, and wait at most ``seconds`` for each: what is wrong with it, or None."""
-        found: dict[str, S4Error | None] = {}
-
-        def ask(server: str) -> None:
-            found[server] = self.pool.ping(server, seconds)
-
-        threads = [threading.Thread(target=ask, args=(server,), daemon=True) for server in self.topology.servers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return [(server, found[server]) for server in self.topology.servers]
+        return health(self.pool, seconds)
 
 
 def as_key(key: str | Key) -> Key:
     """A key as given by a caller. Raises BadKey."""
     return parse_key(key) if isinstance(key, str) else key
-
-
-def _entry(entry: Entry | None) -> Entry:
-    assert entry is not None
-    return entry
 
 
 @contextmanager

@@ -13,15 +13,34 @@ from s4raw import wire
 from s4raw.errors import Busy, ConnectionLost, ProtocolError, S4Error, UsageError
 from s4raw.handshake import greet
 from s4raw.net import STALL_SECONDS, Channel, connect
+from s4raw.record import NamedTuple
 from s4raw.ring import Topology, split_address
 from s4raw.wire import Frame, Value
 
 ATTEMPTS = 3  # at a call whose connection was lost
+DEFAULT_TIMEOUT = 300.0  # seconds that a command may take
 MAX_IDLE = 8  # connections kept for each server
 TRUSTED_SECONDS = 1.0  # a kept connection that was used so shortly ago is not asked whether it still stands
 BUSY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)  # waits between attempts at a server that is busy
 
-Progress = Callable[[int, int], None]  # done, total
+
+class Status(NamedTuple):
+    """How far a call is. ``total`` is 0 when nobody knows, and what has been found so far while it is ``planning``.
+
+    ``slowest`` is the key of a command that takes far longer than the others, ``server`` where it runs, ``seconds`` how
+    long it has; empty when there is none.
+    """
+
+    done: int
+    total: int
+    failed: int = 0
+    planning: bool = False
+    slowest: str = ""
+    server: str = ""
+    seconds: float = 0.0
+
+
+Progress = Callable[[Status], None]
 
 
 Opened = Callable[[Channel], object]  # is told of a channel, to cut it if need be
@@ -31,7 +50,7 @@ def nobody(_channel: Channel) -> None:
     """Nobody will cut it."""
 
 
-def no_progress(_done: int, _total: int) -> None:
+def no_progress(_status: Status) -> None:
     """Nobody wants to know."""
 
 
@@ -93,8 +112,14 @@ class Connection:
     def receive(self, request: int, progress: Progress = no_progress) -> Frame:
         """The next frame that answers ``request`` and does not just report progress."""
         while (frame := self.receive_any(request)).opcode == wire.PROGRESS:
-            progress(frame.uint("done"), frame.uint("total"))
+            progress(self.status(frame))
         return frame
+
+    def status(self, frame: Frame) -> Status:
+        """What a PROGRESS frame says."""
+        key, seconds, planning = frame.text("key", ""), frame.uint("elapsed", 0) / 1e6, bool(frame.uint("planning", 0))
+        counts = frame.uint("done"), frame.uint("total"), frame.uint("failed", 0)
+        return Status(*counts, planning, key, self.server if key else "", seconds)
 
     def receive_ok(self, request: int, progress: Progress = no_progress) -> Frame:
         """The OK that answers ``request``."""

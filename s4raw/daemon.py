@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from s4raw import wire
 from s4raw.client import Ring
-from s4raw.compute import Node
 from s4raw.disk import DataDirectory
 from s4raw.errors import Busy, ConfError
 from s4raw.handshake import read_secret
 from s4raw.log import Log
 from s4raw.net import Channel, adopt, is_local, listen
+from s4raw.node import Node
 from s4raw.procs import Slots
 from s4raw.ring import Topology, split_address
 from s4raw.server import VERBS
@@ -71,6 +71,7 @@ def serve(options: Options) -> None:
     listener = listen(*split_address(me)) if options.listen_fd is None else adopt(options.listen_fd)
     ring = Ring(topology, secret)
     node = Node(Store(data), ring, me, Slots(options.max_cpu_jobs), log)
+    node.jobs.sweep()
     io = threading.BoundedSemaphore(options.max_io_jobs)
     service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers(), VERBS)
 

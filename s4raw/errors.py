@@ -14,6 +14,8 @@
     │   ├── WrongServer       the key is placed on another server
     │   ├── RingMismatch      the two ends read different confs
     │   ├── AuthFailed        the peer does not hold the pre-shared key
+    │   ├── NoSuchCall        no map call of this id is running
+    │   ├── CallFailed        a map call that was to keep going did, but not all of it was done
     │   └── CommandFailed     the user's command ended with a non-zero exit code
     │       └── CommandTimeout    or ran out of time
     ├── this server's fault
@@ -41,29 +43,35 @@ class S4Error(Exception):
     """Anything s4raw reports to its user: a message, and where it happened.
 
     ``server`` is ``address:port`` and ``key`` is ``s4://bucket/key``; either is empty when it is not known.
-    ``detail`` is what a failed command wrote to its stderr, and ``status`` the command's exit code.
+    ``detail`` is what a failed command wrote to its stderr, ``status`` the command's exit code, and ``call`` the id of
+    the map call it was part of.
     """
 
     code = 1
     exit_code = 1
     http_status = 500
 
-    def __init__(self, message: str, *, server: str = "", key: str = "", detail: bytes = b"", status: int = 0) -> None:
+    def __init__(
+        self, message: str, *, server: str = "", key: str = "", detail: bytes = b"", status: int = 0, call: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.server = server
         self.key = key
         self.detail = detail
         self.status = status
+        self.call = call
 
-    def at(self, *, server: str = "", key: str = "") -> S4Error:
-        """Fill in the server and the key where they are still unknown; returns the error itself."""
+    def at(self, *, server: str = "", key: str = "", call: str = "") -> S4Error:
+        """Fill in the server, the key and the call where they are still unknown; returns the error itself."""
         self.server = self.server or server
         self.key = self.key or key
+        self.call = self.call or call
         return self
 
     def __str__(self) -> str:
-        where = [part for part in (self.key and f"key {self.key}", self.server and f"server {self.server}") if part]
+        named = (("key", self.key), ("server", self.server), ("call", self.call))
+        where = [f"{what} {name}" for what, name in named if name]
         return f"{self.message} ({', '.join(where)})" if where else self.message
 
 
@@ -215,6 +223,18 @@ class NoSuchUpload(S4Error):
     """Nothing is known of the parts of an upload: it was committed, given up, or swept."""
 
     code, http_status = 26, 404
+
+
+class NoSuchCall(S4Error):
+    """No map call of this id is running."""
+
+    code, http_status = 27, 404
+
+
+class CallFailed(S4Error):
+    """A map call that was to keep going has: some of its commands failed, or contact with a server was lost."""
+
+    code = 28
 
 
 def _tree(root: type[S4Error]) -> dict[int, type[S4Error]]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from s4raw.connection import Connection, Pool, Progress
+from s4raw.connection import Connection, Pool, Progress, Status
 from s4raw.errors import Cancelled, S4Error
 from s4raw.net import Channel
-from s4raw.wire import Frame
+
+TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Result = TypeVar("Result")
 
 
 class Fanout:
@@ -94,30 +99,67 @@ class Fanout:
 def everywhere(
     pool: Pool,
     progress: Progress,
-    action: Callable[[Connection, Progress], Frame],
+    action: Callable[[Connection, Progress], Result],
     failed: Callable[[], None] = lambda: None,
-) -> int:
-    """Do something at every server at once; returns the sum of the answers' counts.
+) -> Sequence[Result]:
+    """Do something at every server at once; returns the results.
 
     The first error ends it everywhere: ``failed`` is called, and the other connections are cut, at which their servers
     stop too.
     """
     fanout, lock = Fanout(pool, failed), threading.Lock()
-    reports: dict[str, tuple[int, int]] = {}
-    counts: dict[str, int] = {}
+    reports: dict[str, Status] = {}
+    results: list[Result] = []
 
     def work(server: str) -> None:
-        def report(done: int, total: int) -> None:
+        def report(status: Status) -> None:
             with lock:
-                reports[server] = (done, total)
-                progress(sum(done for done, _ in reports.values()), sum(total for _, total in reports.values()))
+                reports[server] = status
+                progress(_sum(reports.values()))
 
         try:
             with fanout.lease(server, fresh=True) as connection:  # such a call is not made twice
-                counts[server] = action(connection, report).uint("count")
+                results.append(action(connection, report))
         except S4Error as error:
             error.at(server=server)
             raise
 
     fanout.run([partial(work, server) for server in pool.topology.servers])
-    return sum(counts.values())
+    return results
+
+
+def _sum(reports: Collection[Status]) -> Status:
+    """How far a call is at all servers together, with the slowest command of all."""
+    done, total, failed = (sum(column) for column in zip(*(status[:3] for status in reports), strict=True))
+    slowest = max(reports, key=lambda status: status.seconds)
+    return slowest._replace(done=done, total=total, failed=failed, planning=any(status.planning for status in reports))
+
+
+def ask_all(pool: Pool, ask: Callable[[Connection], Result]) -> Iterator[tuple[str, Result | S4Error]]:
+    """Ask every server, all at once: what each answers, or the error why it does not, in the order of the conf."""
+    found: dict[str, Result | S4Error] = {}
+
+    def work(server: str) -> None:
+        try:
+            with pool.lease(server) as connection:
+                found[server] = ask(connection)
+        except S4Error as error:
+            found[server] = error.at(server=server)
+
+    Fanout(pool).run([partial(work, server) for server in pool.topology.servers])
+    return ((server, found[server]) for server in pool.topology.servers)
+
+
+def health(pool: Pool, seconds: float) -> Sequence[tuple[str, S4Error | None]]:
+    """Ask every server, all at once, and wait at most ``seconds`` for each: what is wrong with it, or None."""
+    found: dict[str, S4Error | None] = {}
+
+    def ask(server: str) -> None:
+        found[server] = pool.ping(server, seconds)
+
+    threads = [threading.Thread(target=ask, args=(server,), daemon=True) for server in pool.topology.servers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [(server, found[server]) for server in pool.topology.servers]

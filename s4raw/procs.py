@@ -86,11 +86,16 @@ class Slots:
 
 
 class Outcome(NamedTuple):
-    """How a command ended: its exit code (128 + n for signal n) and the end of its stderr."""
+    """How a command ended: its exit code (128 + n for signal n) and the end of its stderr.
+
+    ``cpu_seconds`` and ``peak_bytes``, the largest resident set, are of bash and of the children it waited for.
+    """
 
     status: int
     stderr: bytes
     timed_out: bool
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
 
 
 class Command(NamedTuple):
@@ -124,22 +129,7 @@ def run(
     with _Pipes() as pipes:
         stderr = pipes.open(on_stderr)
         stdout = command.stdout if command.stdout is not None else pipes.open(on_stdout)
-        try:
-            process = subprocess.Popen(
-                [*BASH, command.text],
-                stdin=command.stdin,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=command.cwd,
-                env=command.environment,
-                process_group=0,
-                close_fds=False,  # every descriptor of ours is close-on-exec
-            )
-        except OSError as error:
-            fault = UsageError if error.errno == errno.E2BIG else StoreError
-            raise fault(f"cannot start bash: {error.strerror}") from None
-        except ValueError as error:
-            raise UsageError(f"cannot start the command: {error}") from None
+        process = _start(command, stdout, stderr)
         pidfd = -1
         try:
             pidfd = os.pidfd_open(process.pid)
@@ -150,9 +140,33 @@ def run(
                 os.killpg(process.pid, signal.SIGKILL)  # bash is not reaped yet, so the group's number is still its own
             if pidfd >= 0:
                 os.close(pidfd)
-            status = process.wait()
+            _, found, usage = os.wait4(process.pid, 0)
+            process.returncode = status = os.waitstatus_to_exitcode(found)
         pipes.read_rest()
-        return Outcome(128 - status if status < 0 else status, bytes(pipes.tail), timed_out)
+        cpu_seconds, peak_bytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
+        return Outcome(
+            128 - status if status < 0 else status, bytes(pipes.tail), timed_out, round(cpu_seconds, 6), peak_bytes
+        )
+
+
+def _start(command: Command, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
+    """Start bash. Raises StoreError, and UsageError for a command that cannot be one."""
+    try:
+        return subprocess.Popen(
+            [*BASH, command.text],
+            stdin=command.stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=command.cwd,
+            env=command.environment,
+            process_group=0,
+            close_fds=False,  # every descriptor of ours is close-on-exec
+        )
+    except OSError as error:
+        fault = UsageError if error.errno == errno.E2BIG else StoreError
+        raise fault(f"cannot start bash: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"cannot start the command: {error}") from None
 
 
 class _Pipes:

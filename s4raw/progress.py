@@ -8,6 +8,10 @@ import time
 
 from s4raw.output import human
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from s4raw.connection import Status
+
 QUIET_SECONDS = 0.5  # what is over by then shows nothing
 REDRAW_SECONDS = 0.1
 
@@ -21,6 +25,8 @@ class ProgressLine:
         self._what = what
         self._bytes = unit == "bytes"
         self._unit = unit
+        self._planning = False
+        self._more = ""
         self.shown = enabled and sys.stderr.isatty()
         self._lock = threading.Lock()
         self._start = time.monotonic()
@@ -37,6 +43,16 @@ class ProgressLine:
         with self._lock:
             self._update(done, total)
 
+    def show(self, status: Status) -> None:
+        """A call is this far."""
+        words = [f"{status.failed} failed"] if status.failed else []
+        if status.slowest:
+            words.append(f"{status.slowest} at {status.server} takes {status.seconds:.0f} s")
+        with self._lock:
+            self._planning = status.planning
+            self._more = "".join(f", {text}" for text in words)
+            self._update(status.done, status.total)
+
     def _update(self, done: int, total: int) -> None:
         self.done, self.total = done, total
         now = time.monotonic()
@@ -46,11 +62,13 @@ class ProgressLine:
             sys.stderr.flush()
 
     def _line(self, seconds: float) -> str:
+        if self._planning:
+            return f"{self._what}: looking for keys, {self._amount(self.total)} so far"
         rate = self.done / max(seconds, 1e-9)
         total = f" of {self._amount(self.total)}" if self.total else ""
         share = f" {100 * self.done // self.total}%" if self.total else ""
         left = f", {(self.total - self.done) / rate:.0f} s left" if self.total > self.done and rate else ""
-        return f"{self._what}: {self._amount(self.done)}{total}{share}, {self._amount(rate)}/s{left}"
+        return f"{self._what}: {self._amount(self.done)}{total}{share}, {self._amount(rate)}/s{left}{self._more}"
 
     def _amount(self, number: float) -> str:
         return human(number) if self._bytes else f"{number:.0f} {self._unit}"

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from s4raw import wire
-from s4raw.compute import Node
 from s4raw.digest import LEAF
 from s4raw.errors import (
     Busy,
@@ -26,6 +25,7 @@ from s4raw.errors import (
 from s4raw.handshake import welcome
 from s4raw.keys import Key
 from s4raw.net import Channel
+from s4raw.node import Node
 from s4raw.serving import Connection
 from s4raw.wire import Frame
 
@@ -146,9 +146,9 @@ class Session:
         """The key that a request is about; the store checks its grammar. Raises WrongServer."""
         return self.node.check_place(Key(frame.text("bucket"), frame.text("key")))
 
-    def progress(self, frame: Frame, done: int, total: int) -> None:
+    def progress(self, frame: Frame, done: int, total: int, **more: wire.Value) -> None:
         """Say how far a request is, and that it is still being worked on."""
-        self.channel.send(wire.encode(wire.PROGRESS, frame.request, done=done, total=total))
+        self.channel.send(wire.encode(wire.PROGRESS, frame.request, done=done, total=total, **more))
 
 
 Verb = Callable[[Session, Frame], None]

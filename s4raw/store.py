@@ -181,6 +181,10 @@ class Store:
                 return
             yield from tree.walk(innermost.fd, directory + slash, rest, recursive)
 
+    def names(self, directory: Key) -> Iterator[str]:
+        """The names of all keys below a directory, in order of their UTF-8 bytes."""
+        return (entry.name for entry in self.list(directory, recursive=True))
+
     def move(self, key: Key, target: Key) -> None:
         """Give a key another name, which must be free. Raises NoSuchKey, KeyExists, and what ``publish`` does.
 

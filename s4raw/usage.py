@@ -23,6 +23,8 @@ Compute, on the servers that hold the keys:
   map INDIR OUTDIR CMD         1:1, every key through CMD
   map-to-n INDIR OUTDIR CMD    1:n, shuffle: the files that CMD names go to their servers
   map-from-n INDIR OUTDIR CMD  n:1, merge: keys with one numeric prefix or name
+  jobs [ID]                    list map calls, running and recent
+  cancel ID                    end a map call on every server
 
 Ring:
   health                       ask every server

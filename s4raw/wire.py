@@ -29,12 +29,15 @@ VERSION = 2
 HELLO, PROOF = 1, 2
 PING, PUT, GET, STAT, LIST, REMOVE, REMOVE_PREFIX, MOVE = 16, 17, 18, 19, 20, 21, 22, 23
 PUT_PART, PARTS, COMMIT, ABORT, SCRUB = 24, 25, 26, 27, 28
-EVAL, MAP, MAP_TO_N, MAP_FROM_N, START = 32, 33, 34, 35, 36
+EVAL, MAP, MAP_TO_N, MAP_FROM_N, START, JOBS, CANCEL = 32, 33, 34, 35, 36, 37, 38
 OK, DATA, END, ERROR, PROGRESS = 64, 65, 66, 67, 68
 
 # Flags.
 STREAM = 1  # the body follows in DATA frames and ends with END
 STDERR = 2  # these DATA bytes are the command's stderr, not its stdout
+
+# Options of a map call.
+KEEP_GOING, RESUME, DRY_RUN, EVENTS = 1, 2, 4, 8
 
 MAX_HEADER = 256 << 10
 MAX_HELLO_HEADER = 4 << 10
@@ -46,7 +49,8 @@ _NAMES = {
     PUT_PART: "PUT_PART", PARTS: "PARTS", COMMIT: "COMMIT", ABORT: "ABORT", SCRUB: "SCRUB",
     HELLO: "HELLO", PROOF: "PROOF", PING: "PING", PUT: "PUT", GET: "GET", STAT: "STAT", LIST: "LIST",
     REMOVE: "REMOVE", REMOVE_PREFIX: "REMOVE_PREFIX", MOVE: "MOVE", EVAL: "EVAL", MAP: "MAP", MAP_TO_N: "MAP_TO_N",
-    MAP_FROM_N: "MAP_FROM_N", START: "START", OK: "OK", DATA: "DATA", END: "END", ERROR: "ERROR", PROGRESS: "PROGRESS",
+    MAP_FROM_N: "MAP_FROM_N", START: "START", JOBS: "JOBS", CANCEL: "CANCEL", OK: "OK", DATA: "DATA", END: "END",
+    ERROR: "ERROR", PROGRESS: "PROGRESS",
 }  # fmt: skip
 _BODY_LIMITS = {PUT: WHOLE_BODY, OK: MAX_BODY, DATA: MAX_DATA}
 
@@ -57,6 +61,8 @@ _FIELDS = {
     "command": (6, _TEXT), "out_bucket": (7, _TEXT), "out_key": (8, _TEXT), "glob": (9, _TEXT),
     "recursive": (10, _UINT), "timeout": (11, _UINT), "status": (12, _UINT), "done": (13, _UINT), "total": (14, _UINT),
     "count": (15, _UINT), "path": (16, _TEXT),
+    "id": (17, _TEXT), "options": (18, _UINT), "retries": (19, _UINT), "jobs": (20, _UINT), "failed": (21, _UINT),
+    "skipped": (22, _UINT), "planning": (23, _UINT), "elapsed": (24, _UINT), "by": (25, _TEXT), "state": (26, _TEXT),
     "code": (32, _UINT), "message": (33, _TEXT), "server": (34, _TEXT), "detail": (35, _BLOB),
     "offset": (36, _UINT), "length": (37, _UINT), "block": (38, _UINT), "blocks": (39, _BLOB), "upload": (40, _BLOB),
     "rate": (41, _UINT),

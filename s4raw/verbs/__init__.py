@@ -24,6 +24,8 @@ MODULES = {
     "map": "maps",
     "map-to-n": "maps",
     "map-from-n": "maps",
+    "jobs": "jobs",
+    "cancel": "jobs",
     "health": "ring",
     "servers": "ring",
     "server": "ring",

@@ -158,7 +158,7 @@ def _remove(ring: Ring, arguments: Arguments, line: ProgressLine) -> int:
             remove_all(ring.pool, keys, lambda _key: line.add(1))
             return len(keys)
     if recursive:
-        return ring.remove_all(parse_prefix(text), line.update)
+        return ring.remove_all(parse_prefix(text), line.show)
     ring.remove(parse_key(text))
     return 1
 

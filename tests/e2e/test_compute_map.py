@@ -141,8 +141,8 @@ def test_a_failure_shows_stderr_exit_code_server_and_key(s4raw, client):
     command = "if [[ $filename = 00004 ]]; then echo oops >&2; printf 'no newline' >&2; exit 3; fi; cat"
     failed = s4raw("map", "s4://b/in/", "s4://b/out/", command, code=1)
     server = client.stat("s4://b/in/00004").server
-    last = f"s4raw: the command exited with 3 (key s4://b/in/00004, server {server})"
-    assert failed.stderr.decode().splitlines() == ["oops", "no newline", last]
+    last = f"s4raw: the command exited with 3 (key s4://b/in/00004, server {server}, call ID)"
+    assert re.sub(r"call \w{9}\b", "call ID", failed.stderr.decode()).splitlines() == ["oops", "no newline", last]
     assert "00004" not in below(client, "out")
 
 
@@ -181,7 +181,7 @@ def test_a_command_that_takes_too_long_is_named(s4raw, client):
         failed = s4raw("map", *options, "s4://b/in/", "s4://b/out/", command, code=1, env=env).stderr.decode()
         assert failed.startswith("working on it\n")
         assert "longer than 0.3 s" in failed
-        assert f"(key s4://b/in/1, server {client.stat('s4://b/in/1').server})" in failed
+        assert f"(key s4://b/in/1, server {client.stat('s4://b/in/1').server}, call " in failed
     assert below(client, "out") == {}
 
 
@@ -191,7 +191,7 @@ def test_an_output_that_exists_is_kept_and_named(s4raw, client, verb):
     output = "out/00001/00001" if verb == "map-to-n" else "out/00001"
     client.put(f"s4://b/{output}", b"old")
     failed = s4raw(verb, "s4://b/in/", "s4://b/out/", "echo new > 00001; echo 00001", code=1).stderr.decode()
-    assert f"key already exists (key s4://b/{output}, server {client.stat(f's4://b/{output}').server})" in failed
+    assert f"key already exists (key s4://b/{output}, server {client.stat(f's4://b/{output}').server}, call " in failed
     assert client.get(f"s4://b/{output}") == b"old"
 
 

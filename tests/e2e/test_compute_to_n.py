@@ -182,7 +182,7 @@ def test_a_path_that_cannot_be_an_output_fails_at_once_and_names_the_input(s4raw
     put(client, {"1": b""})
     failed = to_n(s4raw, command, code=1).stderr.decode()
     assert message in failed
-    assert f"(key s4://b/in/1, server {client.stat('s4://b/in/1').server})" in failed
+    assert f"(key s4://b/in/1, server {client.stat('s4://b/in/1').server}, call " in failed
     assert below(client, "out") == {}
 
 
@@ -190,7 +190,7 @@ def test_of_two_files_of_one_name_neither_is_lost_without_a_word(s4raw, client):
     put(client, {"1": b""})
     failed = to_n(s4raw, "mkdir a b; echo 1 > a/x; echo 2 > b/x; echo a/x; echo b/x", code=1).stderr.decode()
     server = client.topology.place_basename("1")
-    assert f"two paths for one key, 'x' (key s4://b/in/1, server {server})" in failed
+    assert f"two paths for one key, 'x' (key s4://b/in/1, server {server}, call " in failed
     assert below(client, "out") == {}
 
 

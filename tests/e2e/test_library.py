@@ -180,8 +180,8 @@ def test_maps_return_how_many_commands_ran_and_report_progress(client, tmp_path)
         client.put(f"s4://b/in/{number}", b"%d\n" % number)
     go = tmp_path / "go"
 
-    def progress(done, total):
-        if (done, total) == (1, 6):
+    def progress(status):
+        if (status.done, status.total) == (1, 6):
             go.touch()
 
     command = f"cat; until [[ $filename = 0 || -e {go} ]]; do sleep 0.01; done"

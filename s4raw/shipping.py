@@ -1,0 +1,193 @@
+"""What map-to-n makes for other servers: a sender for each of them, for the length of a call.
+
+Tasks hand over the files of one command as a parcel and go on with the next command. The files of all tasks for one
+server travel pipelined on one connection. How much waits to be sent is bounded, in files and in bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+from s4raw import bulk, files, wire
+from s4raw.bulk import Item
+from s4raw.client import Ring
+from s4raw.digest import digest_file
+from s4raw.errors import InternalError, KeyExists, NoSuchKey, S4Error
+from s4raw.fanout import Fanout
+from s4raw.procs import Cancellation
+
+MAX_FILES = 1024  # that wait to be sent, or for an answer
+MAX_BYTES = 256 << 20
+BATCH = 256  # files
+ASKED = 64  # keys that a server is asked for at once
+
+
+class Parcel:
+    """The files of one command for other servers. ``settle`` is called once nothing needs the files any more.
+
+    It is told the error when they have not all arrived. ``again`` says that some may have arrived before: a key that is
+    there with the same digest is as good as put.
+    """
+
+    def __init__(self, items: list[Item], size: int, again: bool, settle: Callable[[S4Error | None], None]) -> None:
+        self.items = items
+        self.size = size
+        self.again = again
+        self.settle = settle
+        self.left = len(items)
+        self.error: S4Error | None = None
+
+
+class Shipping:
+    """The senders of one call."""
+
+    def __init__(self, ring: Ring, cancellation: Cancellation) -> None:
+        self.ring = ring
+        self.cancellation = cancellation
+        self.changed = threading.Condition()
+        self._senders: dict[str, _Sender] = {}
+        self._files = self._bytes = 0
+        self.closed = False
+
+    def send(self, parcel: Parcel) -> None:
+        """Hand over a parcel; waits while too much is waiting. Raises the error that ended the call."""
+        place = self.ring.topology.place
+        with self.changed:
+            while self._files and (self._files + parcel.left > MAX_FILES or self._bytes + parcel.size > MAX_BYTES):
+                self.cancellation.check()
+                self.changed.wait()
+            self._files += parcel.left
+            self._bytes += parcel.size
+            for item in parcel.items:
+                server = place(item.key)
+                if server not in self._senders:
+                    self._senders[server] = _Sender(self, server)
+                self._senders[server].queue.append((item, parcel))
+            self.changed.notify_all()
+
+    def settled(self, parcel: Parcel, error: S4Error | None) -> None:
+        """One file of a parcel has arrived, or will not."""
+        with self.changed:
+            parcel.left -= 1
+            parcel.error = parcel.error or error
+            self._files -= 1
+            if not parcel.left:
+                self._bytes -= parcel.size
+            self.changed.notify_all()
+        if not parcel.left:
+            parcel.settle(parcel.error)
+
+    def wake(self) -> None:
+        """Let whoever waits look whether the call has ended."""
+        with self.changed:
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        """End the senders, once the call has ended."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+        for sender in self._senders.values():
+            sender.join()
+
+
+class _Sender:
+    """Sends to one server what is queued for it."""
+
+    def __init__(self, shipping: Shipping, server: str) -> None:
+        self.queue: deque[tuple[Item, Parcel]] = deque()
+        self._shipping = shipping
+        self._server = server
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        fanout, cancellation = Fanout(self._shipping.ring.pool), self._shipping.cancellation
+        try:
+            with cancellation.calling(fanout.cut):
+                while batch := self._take():
+                    while batch and cancellation.error is None:
+                        self._deliver(fanout, batch)
+        except S4Error as error:
+            cancellation.set(error)
+        except Exception as error:
+            cancellation.set(InternalError(f"{type(error).__name__}: {error}"))
+
+    def _take(self) -> deque[tuple[Item, Parcel]]:
+        """What is queued, as soon as something is; nothing at the end."""
+        with self._shipping.changed:
+            while not self.queue and not self._shipping.closed:
+                self._shipping.changed.wait()
+            batch = deque(islice(self.queue, BATCH))
+            for _ in batch:
+                self.queue.popleft()
+            return batch
+
+    def _deliver(self, fanout: Fanout, batch: deque[tuple[Item, Parcel]]) -> None:
+        """Send the files of a batch, in order, until one fails: then what is left of the batch is to be sent again."""
+
+        def done(_item: Item, _size: int) -> None:
+            self._shipping.settled(batch.popleft()[1], None)
+
+        try:
+            self._pass_over(fanout, batch)
+            share = [item for item, _ in batch]
+            bulk.put_train(self._shipping.ring, fanout, self._server, share, done, self._shipping.cancellation.check)
+        except S4Error as error:
+            if self._shipping.cancellation.error is not None or not batch:
+                return
+            failed = batch[0][1]
+            for _, parcel in batch:
+                parcel.again = True  # some were on their way when the first one failed
+            for entry in [entry for entry in batch if entry[1] is failed]:
+                batch.remove(entry)
+                self._shipping.settled(failed, error)
+
+    def _pass_over(self, fanout: Fanout, batch: deque[tuple[Item, Parcel]]) -> None:
+        """Settle what has arrived before, and what belongs to a parcel that has failed; all else stays in the batch.
+
+        Raises KeyExists, the key in question first in the batch, when a key is there with another digest.
+        """
+        entries = list(batch)
+        batch.clear()
+        asked: deque[tuple[Item, Parcel]] = deque()
+        for entry in entries:
+            if entry[1].error is not None:
+                self._shipping.settled(entry[1], None)
+            else:
+                (asked if entry[1].again else batch).append(entry)
+        batch.extendleft(reversed(asked))
+        taken = []
+        while asked:
+            share = [asked.popleft() for _ in range(min(ASKED, len(asked)))]
+            for entry, there in zip(share, self._digests(fanout, [item for item, _ in share]), strict=True):
+                if there is None:
+                    continue
+                batch.remove(entry)
+                with files.reading(str(entry[0].file)) as fd:
+                    if digest_file(fd).digest() == there:
+                        self._shipping.settled(entry[1], None)
+                    else:
+                        taken.append(entry)
+        if taken:
+            batch.extendleft(taken)
+            raise KeyExists("key already exists, with another content", key=str(batch[0][0].key), server=self._server)
+
+    def _digests(self, fanout: Fanout, items: list[Item]) -> list[bytes | None]:
+        """What the server has under these keys."""
+        found: list[bytes | None] = []
+        with fanout.lease(self._server) as connection:
+            requests = [connection.send(wire.STAT, bucket=item.key.bucket, key=item.key.name) for item in items]
+            for request in requests:
+                try:
+                    found.append(connection.receive_ok(request).blob("digest"))
+                except NoSuchKey:
+                    found.append(None)
+        return found

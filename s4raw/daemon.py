@@ -6,15 +6,17 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from s4raw import wire
+from s4raw import wire, workers
 from s4raw.client import Ring
 from s4raw.disk import DataDirectory
 from s4raw.errors import Busy, ConfError
 from s4raw.handshake import read_secret
 from s4raw.log import Log
-from s4raw.net import Channel, adopt, is_local, listen
+from s4raw.net import Channel, Socket, adopt, is_local, listen
 from s4raw.node import Node
 from s4raw.procs import Slots
 from s4raw.ring import Topology, split_address
@@ -38,6 +40,7 @@ class Options:
     max_connections: int = 1024
     idle_seconds: float = 600.0
     grace_seconds: float = 30.0
+    workers: int = 1
     access_log: bool = False
     listen_fd: int | None = None
     lifeline_fd: int | None = None
@@ -70,29 +73,63 @@ def serve(options: Options) -> None:
             os.set_inheritable(fd, False)  # these are not for the commands
     listener = listen(*split_address(me)) if options.listen_fd is None else adopt(options.listen_fd)
     ring = Ring(topology, secret)
-    node = Node(Store(data), ring, me, Slots(options.max_cpu_jobs), log)
+    slots = Slots(options.max_cpu_jobs)
+    node = Node(Store(data), ring, me, slots, log)
     node.jobs.sweep()
-    io = threading.BoundedSemaphore(options.max_io_jobs)
+    node.uploads.sweep()
+    balance = workers.Balance(options.workers)
+
+    def work(number: int, lifeline: int | None) -> None:
+        _serve(
+            options, node, secret, listener, lifeline, partial(balance.set, number), partial(balance.is_least, number)
+        )
+
+    count = f", {options.workers} workers" if options.workers > 1 else ""
+    log("start", f"data {data.path}, ring of {topology.describe()}, pid {os.getpid()}{count}")
+    if options.workers > 1:
+        workers.run(options.workers, work, listener.close, options.lifeline_fd, options.grace_seconds, log)
+    else:
+        work(0, options.lifeline_fd)
+    log("stop")
+    listener.close()
+    slots.close()
+    data.close()
+
+
+def _serve(
+    options: Options,
+    node: Node,
+    secret: bytes,
+    listener: Socket,
+    lifeline: int | None,
+    connected: Callable[[int], None],
+    may_accept: Callable[[], bool],
+) -> None:
+    """Serve connections in this process, until a signal or the end of ``lifeline``."""
+    io = threading.BoundedSemaphore(-(-options.max_io_jobs // options.workers))
     service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers(), VERBS)
+    most = -(-options.max_connections // options.workers)
 
     def refuse(channel: Channel) -> None:
-        channel.send(wire.encode_error(0, Busy(f"the server has {options.max_connections} connections", server=me)))
+        channel.send(
+            wire.encode_error(0, Busy(f"the server has {options.max_connections} connections", server=node.me))
+        )
 
     acceptor = Acceptor(
         listener,
         lambda connection: Session(service, connection).run(),
         refuse,
-        log,
-        max_connections=options.max_connections,
-        lifeline=options.lifeline_fd,
+        node.log,
+        max_connections=most,
+        lifeline=lifeline,
+        connected=connected,
+        may_accept=may_accept,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: acceptor.stop())
-    log("start", f"data {data.path}, ring of {topology.describe()}, pid {os.getpid()}")
     acceptor.run()
-    log("drain", f"at most {options.grace_seconds:g} s for what is running")
-    clean = acceptor.drain(options.grace_seconds)
+    node.log("drain", f"at most {options.grace_seconds:g} s for what is running")
+    if not acceptor.drain(options.grace_seconds):
+        node.log("drain", "cut off what was still running")
     acceptor.close()
-    ring.close()
-    data.close()
-    log("stop", "" if clean else "cut off what was still running")
+    node.ring.close()

@@ -68,21 +68,32 @@ class Cancellation:
 
 
 class Slots:
-    """At most ``count`` holders at once."""
+    """At most ``count`` holders at once, in this process and those that are forked from it."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._free = threading.BoundedSemaphore(count)
+        self._free = os.eventfd(count, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
 
     @contextmanager
     def take(self, tick: Callable[[], None]) -> Iterator[None]:
         """Wait for a slot and hold it; ``tick`` is called a few times a second while waiting, and may raise."""
-        while not self._free.acquire(timeout=0.2):
-            tick()
+        poller = select.poll()
+        poller.register(self._free, select.POLLIN)
+        while True:
+            try:
+                os.eventfd_read(self._free)
+                break
+            except BlockingIOError:
+                if not poller.poll(200):
+                    tick()
         try:
             yield
         finally:
-            self._free.release()
+            os.eventfd_write(self._free, 1)
+
+    def close(self) -> None:
+        """Release the descriptor."""
+        os.close(self._free)
 
 
 class Outcome(NamedTuple):

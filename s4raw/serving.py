@@ -17,6 +17,7 @@ from s4raw.net import Channel, Socket
 STACK_BYTES = 256 << 10
 LINGER_SECONDS = 1.0  # how long a refused peer may take to read why
 ACCEPT_RETRY_SECONDS = 0.1
+YIELD_SECONDS = 0.002
 
 
 class Connection:
@@ -61,7 +62,10 @@ class Acceptor:
         *,
         max_connections: int,
         lifeline: int | None = None,
+        connected: Callable[[int], None] = lambda _count: None,
+        may_accept: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``connected`` is told how many connections there are; while not ``may_accept`` others are let go first."""
         self.lock = threading.Lock()
         self.draining = False
         self._listener = listener
@@ -70,6 +74,8 @@ class Acceptor:
         self._log = log
         self._max_connections = max_connections
         self._lifeline = lifeline
+        self._connected = connected
+        self._may_accept = may_accept
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._threads: dict[threading.Thread, Connection] = {}
         self._lingering: deque[tuple[float, Channel]] = deque()
@@ -93,6 +99,8 @@ class Acceptor:
                 return
             self._end_lingering(time.monotonic() - LINGER_SECONDS)
             if ready:
+                if not self._may_accept():
+                    time.sleep(YIELD_SECONDS)  # another process has fewer connections, and is about to take this one
                 self._accept()
 
     def _accept(self) -> None:
@@ -121,11 +129,13 @@ class Acceptor:
         thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         with self.lock:
             self._threads[thread] = connection  # before it starts, so that a drain cannot miss it
+            self._connected(len(self._threads))
         try:
             thread.start()
         except RuntimeError:
             with self.lock:
                 del self._threads[thread]
+                self._connected(len(self._threads))
             self._turn_away(channel)
 
     def _serve(self, connection: Connection) -> None:
@@ -135,6 +145,7 @@ class Acceptor:
             connection.channel.close()
             with self.lock:
                 self._threads.pop(threading.current_thread(), None)
+                self._connected(len(self._threads))
 
     def _turn_away(self, channel: Channel) -> None:
         """Say why, then keep the socket for a moment: closing it with unread bytes would destroy the answer."""

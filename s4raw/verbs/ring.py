@@ -39,6 +39,7 @@ Options:
   --max-connections N  connections at once; more are told that the server is busy (default: 1024)
   --idle-timeout S     close a connection that was idle for so long (default: 600)
   --grace S            after SIGTERM, wait so long for what is running (default: 30)
+  --workers N          processes that share the work, for machines with many cores (default: 1)
   --access-log         log every request
   --listen-fd N        serve on this listening socket, inherited from the parent
   --lifeline-fd N      stop when this descriptor, inherited from the parent, reaches its end
@@ -101,6 +102,7 @@ def server(arguments: Arguments) -> int:
             idle_seconds=arguments.number("--idle-timeout", defaults.idle_seconds),
             grace_seconds=arguments.number("--grace", defaults.grace_seconds),
             access_log=arguments["--access-log"],
+            workers=arguments.count("--workers", defaults.workers),
             listen_fd=arguments.count("--listen-fd", 0) or None,
             lifeline_fd=arguments.count("--lifeline-fd", 0) or None,
         )

@@ -20,6 +20,10 @@ else:
 
 TIMEOUT_VARIABLE = "S4_TIMEOUT"
 
+_UNITS = {"": 0, "B": 0} | {
+    unit + suffix: 10 * power for power, unit in enumerate("KMGT", 1) for suffix in ("", "B", "IB")
+}
+
 # The end of (nearly) every usage text.
 COMMON = """\
   -c, --conf FILE    the ring's conf (default: $S4_CONF_PATH, or ~/.s4.conf)
@@ -83,6 +87,15 @@ def parse(text: str, words: Sequence[str]) -> Arguments | None:
         usage = text[text.index("Usage:") :].partition("\n\n")[0]
         raise UsageError(f"wrong arguments for {words[0]}; see s4raw {words[0]} --help\n{usage}") from None
     return None if arguments.get("--help") else arguments
+
+
+def bytes_of(text: str) -> int | None:
+    """A size as options give it, ``12``, ``10K`` or ``3GiB``, in bytes; None if it is none."""
+    digits = text.rstrip("iBKMGTbkmgt")
+    unit = text[len(digits) :].upper()
+    if not (digits.isascii() and digits.isdigit()) or unit not in _UNITS:
+        return None
+    return int(digits) << _UNITS[unit]
 
 
 def _positive(name: str, text: str) -> float:

@@ -212,6 +212,27 @@ def receive_body(
     return record.size
 
 
+def receive_part(
+    connection: Connection, key: Key, write: Write, moved: Moved, offset: int = 0, length: int | None = None
+) -> int:
+    """Ask for a key or for ``length`` bytes of it, and pass them to ``write``; returns how many. Raises BadRange."""
+    part = {"offset": offset} if offset or length is not None else {}
+    part |= {"length": length} if length is not None else {}
+    frame = get(connection, key, **part)
+    skip, passed = offset - frame.uint("offset", 0), 0
+
+    def some(data: memoryview) -> None:
+        nonlocal skip, passed
+        wanted = data[skip:] if length is None else data[skip : skip + length - passed]
+        skip = max(0, skip - len(data))
+        passed += len(wanted)
+        if wanted:
+            write(wanted)
+
+    receive_body(connection, frame, key, some, moved)
+    return passed
+
+
 def receive_stream(connection: Connection, request: int) -> Iterator[tuple[Frame, memoryview]]:
     """The frames of a streamed answer with their bytes; the last one is END, its digest verified. Raises Corrupt."""
     state, size, scratch = Digest(), 0, memoryview(bytearray(64 << 10))

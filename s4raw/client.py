@@ -202,13 +202,15 @@ class Ring:
         with located(self.topology, key) as server, files.writing(path, resume) as fd:
             return Download(self.pool, server, key, fd, moved).run(connections, resume)
 
-    def get_stream(self, key: str | Key, write: Sink, moved: Moved = not_told) -> int:
-        """Pass a key's content to ``write`` as it comes; returns its size. Raises NoSuchKey.
+    def get_stream(
+        self, key: str | Key, write: Sink, moved: Moved = not_told, offset: int = 0, length: int | None = None
+    ) -> int:
+        """Pass a key's content to ``write`` as it comes, or a part of it; returns its size. Raises NoSuchKey, BadRange.
 
         When this raises, what was written must be thrown away.
         """
         key = as_key(key)
-        return self._at(key, lambda c: bodies.receive_body(c, bodies.get(c, key), key, write, moved), attempts=1)
+        return self._at(key, lambda c: bodies.receive_part(c, key, write, moved, offset, length), attempts=1)
 
     def open(self, key: str | Key) -> io.BufferedReader:
         """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""

@@ -11,6 +11,7 @@ Store:
   cp [-r] SRC DST              copy to or from the ring; - is stdin or stdout
   sync SRC DST                 make keys like a directory, or a directory like keys
   mv [-r] SRC DST              move a key or a file
+  get KEY [FILE]               write a key, or a part of it, to a file or stdout
   cat KEY...                   write keys to stdout
   ls [-r] [PREFIX]             list keys, or buckets
   stat KEY...                  size, time, digest, server, and the path there
@@ -28,6 +29,7 @@ Compute, on the servers that hold the keys:
 
 Ring:
   health                       ask every server
+  scrub [PREFIX]               read every key again, name the damaged ones
   servers                      print the conf's servers
   server                       run a server
   local [-n N] [-- CMD...]     an embedded ring on this machine

@@ -66,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         ),
     },
     "bulk": {"record", "errors", "keys", "wire", "connection", "bodies", "files", "fanout", "client", "pipeline"},
+    "scrub": {"keys", "wire", "connection", "fanout"},
     "moving": {"errors", "keys", "digest", "wire", "connection", "bodies", "client"},
     # the server
     "procs": {"errors"},
@@ -86,10 +87,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "receiving": {"errors", "keys", "digest", "wire", "bodies", "session"},
     "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "session", "receiving"},
+    "scrubbing": {"errors", "keys", "digest", "wire", "disk", "store", "node", "session"},
     "computing": {
         *("errors", "keys", "digest", "events", "wire", "net", "procs", "jobs", "compute", "plans", "calls", "session"),
     },
-    "server": {"wire", "session", "storing", "computing"},
+    "server": {"wire", "session", "storing", "scrubbing", "computing"},
     "workers": {"errors", "log"},
     "daemon": {
         *("workers", "errors", "log", "ring", "wire", "net", "handshake", "serving"),
@@ -109,7 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments"},
     "verbs.copy": {
-        *("arguments", "output", "errors", "keys", "bodies", "client", "bulk"),
+        *("arguments", "output", "errors", "keys", "bodies", "client", "bulk", "files"),
         *("selection", "copying", "progress"),
     },
     "verbs.move": {
@@ -117,6 +119,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("selection", "copying", "progress"),
     },
     "verbs.sync": {"arguments", "output", "errors", "keys", "selection", "copying", "syncing"},
+    "verbs.scrub": {"arguments", "output", "errors", "keys", "progress", "scrub"},
     "verbs.keys": {"arguments", "output", "errors", "keys", "client", "pipeline", "selection", "progress"},
     "verbs.find": {"arguments", "output", "errors", "keys", "client", "selection"},
     "verbs.compute": {"arguments", "bodies"},

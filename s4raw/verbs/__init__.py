@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     "cp": "copy",
+    "get": "copy",
     "cat": "copy",
     "mv": "move",
     "sync": "sync",
@@ -20,6 +21,7 @@ MODULES = {
     "stat": "keys",
     "find": "find",
     "du": "find",
+    "scrub": "scrub",
     "eval": "compute",
     "map": "maps",
     "map-to-n": "maps",

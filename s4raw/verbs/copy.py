@@ -11,7 +11,8 @@ from s4raw.bodies import write_all
 from s4raw.client import Ring
 from s4raw.copying import STDIO, download_path, is_local_glob, is_remote, plan_download, plan_upload, upload_key
 from s4raw.errors import UsageError
-from s4raw.keys import parse_key
+from s4raw.files import writing
+from s4raw.keys import Key, parse_key
 from s4raw.output import write_json
 from s4raw.progress import ProgressLine
 from s4raw.selection import has_glob, named
@@ -20,18 +21,37 @@ USAGE = {
     "cp": f"""\
 Copy a file to a key or a key to a file; with -r a tree, over all servers at once; or all that matches a glob.
 
-Usage: s4raw cp [-r] [--include GLOB]... [--exclude GLOB]... [-q] [--json] [-c FILE] [--] SRC DST
+Usage: s4raw cp [-r] [--include GLOB]... [--exclude GLOB]... [--resume] [--connections N] [-q] [--json] [-c FILE]
+                [--] SRC DST
 
 One of SRC and DST is s4://bucket/key, the other a local path or - for stdin or stdout. A destination "dir/" takes the
 source's name, and so does ".". "cp -r s4://b/dir/ ." makes ./dir/..., "cp -r s4://b/dir/ out/" makes out/...,
 "cp -r foo s4://b/x" makes x/<paths below foo>. Keys are immutable: a key that exists is not replaced.
 
+A copy that broke goes on with --resume where it stopped: what is there is compared by its digests, so two contents are
+never mixed. A download's beginning stays in "NAME .part" then, an upload's for a day at the server.
+
 If SRC is a glob, DST is a directory: "cp 's4://b/x/*_1' out/" makes out/<paths below x/>.
 {GLOBS}
 Options:
   -r, --recursive    copy all files below a directory
-{FILTERS}  -q, --quiet        no progress line
+{FILTERS}  --resume           go on with a copy of one file that broke, made with --resume too; for trees see sync
+  --connections N    share one large file among so many connections (default: by its size, up to 4)
+  -q, --quiet        no progress line
   --json             print a line of JSON for each file
+{COMMON}""",
+    "get": f"""\
+Write a key, or a part of it, to a file or to stdout. (cat writes several keys, cp trees.)
+
+Usage: s4raw get [--range RANGE] [-q] [-c FILE] [--] KEY [TARGET]
+
+RANGE counts bytes from 0, as HTTP does: 0-99 are the first hundred, 100- is all but those, -100 are the last hundred.
+The blocks that hold it are fetched and verified. Without TARGET, or with -, it goes to stdout: when the exit code is
+not 0, what was written is to be thrown away.
+
+Options:
+  --range RANGE      FIRST-LAST, FIRST- or -COUNT (default: all)
+  -q, --quiet        no progress line
 {COMMON}""",
     "cat": f"""\
 Write keys to stdout, one after the other, in the order of the arguments; what a glob matches in the order of the names.
@@ -59,6 +79,8 @@ def cp(arguments: Arguments) -> int:
             return _copy_tree(ring, source, target, arguments)
         if any(arguments.filters()):
             raise UsageError("--include and --exclude need -r, or a glob")
+        if arguments["--resume"] and STDIO in (source, target):
+            raise UsageError("a copy to stdout or from stdin cannot be resumed: --resume needs a file")
         return (_upload if is_remote(target) else _download)(ring, source, target, arguments)
 
 
@@ -81,7 +103,10 @@ def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     if os.path.isfile(source):
         line.update(0, os.path.getsize(source))
     try:
-        size = ring.put_stream(key, 0, line.add) if source == STDIO else ring.put_file(key, source, line.add)
+        if source == STDIO:
+            size = ring.put_stream(key, 0, line.add)
+        else:
+            size = ring.put_file(key, source, line.add, _connections(arguments), arguments["--resume"])
     finally:
         line.close()
     if arguments["--json"]:
@@ -96,7 +121,10 @@ def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int
     if line.shown:
         line.update(0, ring.stat(key).size)
     try:
-        size = ring.get_stream(key, write_all(1), line.add) if target == STDIO else ring.get_file(key, path, line.add)
+        if target == STDIO:
+            size = ring.get_stream(key, write_all(1), line.add)
+        else:
+            size = ring.get_file(key, path, line.add, _connections(arguments), arguments["--resume"])
     finally:
         line.close()
     if arguments["--json"] and target != STDIO:
@@ -104,8 +132,42 @@ def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int
     return 0
 
 
+def get(arguments: Arguments) -> int:
+    """Write a key, or a part of it."""
+    key, target = parse_key(arguments["KEY"]), arguments["TARGET"] or STDIO
+    line = ProgressLine(f"get {key}", "bytes", not arguments["--quiet"])
+    with arguments.ring() as ring:
+        offset, length = _range(ring, key, arguments["--range"])
+        try:
+            if target == STDIO:
+                ring.get_stream(key, write_all(1), line.add, offset, length)
+            else:
+                with writing(download_path(key, target)) as fd:
+                    ring.get_stream(key, write_all(fd), line.add, offset, length)
+        finally:
+            line.close()
+    return 0
+
+
+def _range(ring: Ring, key: Key, text: str | None) -> tuple[int, int | None]:
+    """From which byte, and how many (None: all). Raises UsageError."""
+    if text is None:
+        return 0, None
+    first, dash, last = text.partition("-")
+    if not dash or not (first or last) or not all(part.isascii() and part.isdigit() for part in (first, last) if part):
+        raise UsageError(f"--range needs FIRST-LAST, FIRST- or -COUNT in bytes, got {text!r}")
+    if not first:
+        size = ring.stat(key).size
+        return max(0, size - int(last)), int(last)
+    if last and int(last) < int(first):
+        raise UsageError(f"--range ends before it begins: {text!r}")
+    return int(first), int(last) - int(first) + 1 if last else None
+
+
 def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     upload = is_remote(target)
+    if arguments["--resume"]:
+        raise UsageError("--resume is for one file; sync copies what is missing of a tree")
     if STDIO in (source, target):
         raise UsageError("cp -r copies directories: - cannot be one of them")
     if upload and os.path.isfile(source):
@@ -130,4 +192,8 @@ def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> in
     return 0
 
 
-VERBS: dict[str, Verb] = {"cp": cp, "cat": cat}
+def _connections(arguments: Arguments) -> int | None:
+    return arguments.count("--connections", 0) or None
+
+
+VERBS: dict[str, Verb] = {"cp": cp, "get": get, "cat": cat}

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from s4raw.arguments import COMMON, FILTERS, GLOBS, Arguments, Verb
+from s4raw.arguments import COMMON, FILTERS, GLOBS, Arguments, Verb, bytes_of
 from s4raw.client import Ring
 from s4raw.errors import NoSuchKey, UsageError
 from s4raw.keys import SCHEME, Entry, Key
@@ -43,7 +43,6 @@ Options:
 {COMMON}""",
 }
 
-_SIZE = re.compile(r"([+-]?)([0-9]+)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -76,13 +75,12 @@ def criteria(sizes: Iterable[str], newer: str | None, older: str | None) -> list
 
 
 def _size_test(text: str) -> Callable[[Entry], bool]:
-    match = _SIZE.fullmatch(text)
-    if not match:
+    limit = bytes_of(text.lstrip("+-"))
+    if limit is None or len(text.lstrip("+-")) < len(text) - 1:
         raise UsageError(f"--size needs a size, as in +1M, -1K or 12, got {text!r}")
-    limit = int(match[2]) << 10 * " KMGT".index(match[3].upper() or " ")
-    if match[1] == "+":
+    if text.startswith("+"):
         return lambda entry: entry.size > limit
-    if match[1] == "-":
+    if text.startswith("-"):
         return lambda entry: entry.size < limit
     return lambda entry: entry.size == limit
 

@@ -31,7 +31,7 @@ from s4raw.connection import (
     no_progress,
 )
 from s4raw.digest import LEAF, Buffer
-from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
+from s4raw.errors import BadRange, ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
 from s4raw.fanout import everywhere, health
 from s4raw.handshake import read_secret
 from s4raw.keys import Entry, Key, parse_key, parse_prefix
@@ -175,6 +175,9 @@ class Ring:
         Whole blocks are fetched, since only those have digests: 1 MiB, or more in keys of over 128 MiB.
         """
         key = as_key(key)
+        if offset < 0 or length <= 0:
+            raise BadRange(f"a range has a first byte and a length, got {length} bytes from {offset}", key=str(key))
+        offset, length = min(offset, wire.MAX_BODY), min(length, wire.MAX_BODY)
 
         def receive(connection: Connection) -> bytes:
             frame = bodies.get(connection, key, offset=offset, length=length)

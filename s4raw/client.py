@@ -95,7 +95,8 @@ class Ring:
         """Store the content of a file, or all that comes out of a pipe; returns its size in bytes.
 
         ``connections`` share a large file (None: as many as its size is worth). With ``resume`` an upload that failed
-        is gone on with, if the file still has the same content. ``moved`` is told of bytes as they go.
+        is gone on with, if the file still has the same content; a key that is there with this content is put. ``moved``
+        is told of bytes as they go.
 
         Raises KeyExists, BadKey, DiskFull, LocalFileError.
         """
@@ -110,7 +111,8 @@ class Ring:
 
                 with located(self.topology, key) as server:
                     return Upload(self.pool, server, key, fd, moved).run(connections, resume)
-            return self.put_with(key, lambda connection, key: bodies.send_file(connection, key, fd, moved))
+            lost = Sent(0, 0, b"") if resume else None
+            return self.put_with(key, lambda connection, key: bodies.send_file(connection, key, fd, moved), lost=lost)
 
     def put_stream(self, key: str | Key, fd: int, moved: Moved = not_told) -> int:
         """Store all that comes out of a descriptor until its end; returns its size. It is not sent a second time."""

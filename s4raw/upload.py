@@ -55,12 +55,12 @@ class Upload:
                 fanout.run([partial(self._work, fanout)] * count)
             self._call(wire.COMMIT, digest=root(bytes(self._leaves)))
         except BaseException as error:
-            if isinstance(error, ConnectionLost | KeyExists | NoSuchUpload) and self._is_done():
-                return self._size
-            if not resume:
+            done = isinstance(error, ConnectionLost | KeyExists | NoSuchUpload) and self._is_done()
+            if done or not resume:
                 with suppress(S4Error):
                     self._call(wire.ABORT)
-            raise
+            if not done:
+                raise
         return self._size
 
     def _call(self, opcode: int, **fields: wire.Value) -> bytes:

@@ -69,7 +69,6 @@ class Uploads:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._root = os.path.join(store.data.path, DIRECTORY)
-        self.sweep()
 
     @contextmanager
     def open(self, upload: bytes, size: int, make: bool = False, alone: bool = False) -> Iterator[Upload]:

@@ -217,8 +217,7 @@ def test_half_of_a_removal_is_a_new_beginning(store, uploads, name):
 
 
 @pytest.mark.parametrize("lost", [None, "data", "leaves"])
-@pytest.mark.parametrize("how", ["asked", "at the start"])
-def test_what_nobody_has_touched_for_a_day_is_swept(store, uploads, lost, how):
+def test_what_nobody_has_touched_for_a_day_is_swept(store, uploads, lost):
     begin(uploads)
     send(uploads, 0)
     begin(uploads, upload=bytes(16))
@@ -228,7 +227,7 @@ def test_what_nobody_has_touched_for_a_day_is_swept(store, uploads, lost, how):
     for path in (data_file(store).with_name("leaves"), data_file(store).parent):
         if path.exists():
             os.utime(path, (old, old))
-    uploads.sweep() if how == "asked" else Uploads(store)
+    uploads.sweep()
     assert directories(store) == [f"{bytes(16).hex()}-{SIZE}"]
 
 

@@ -31,7 +31,7 @@ from s4raw.connection import (
     no_progress,
 )
 from s4raw.digest import LEAF, Buffer
-from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
+from s4raw.errors import BadRange, ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
 from s4raw.fanout import everywhere, health
 from s4raw.handshake import read_secret
 from s4raw.keys import Entry, Key, parse_key, parse_prefix
@@ -95,7 +95,8 @@ class Ring:
         """Store the content of a file, or all that comes out of a pipe; returns its size in bytes.
 
         ``connections`` share a large file (None: as many as its size is worth). With ``resume`` an upload that failed
-        is gone on with, if the file still has the same content. ``moved`` is told of bytes as they go.
+        is gone on with, if the file still has the same content; a key that is there with this content is put. ``moved``
+        is told of bytes as they go.
 
         Raises KeyExists, BadKey, DiskFull, LocalFileError.
         """
@@ -110,7 +111,8 @@ class Ring:
 
                 with located(self.topology, key) as server:
                     return Upload(self.pool, server, key, fd, moved).run(connections, resume)
-            return self.put_with(key, lambda connection, key: bodies.send_file(connection, key, fd, moved))
+            lost = Sent(0, 0, b"") if resume else None
+            return self.put_with(key, lambda connection, key: bodies.send_file(connection, key, fd, moved), lost=lost)
 
     def put_stream(self, key: str | Key, fd: int, moved: Moved = not_told) -> int:
         """Store all that comes out of a descriptor until its end; returns its size. It is not sent a second time."""
@@ -175,6 +177,9 @@ class Ring:
         Whole blocks are fetched, since only those have digests: 1 MiB, or more in keys of over 128 MiB.
         """
         key = as_key(key)
+        if offset < 0 or length <= 0:
+            raise BadRange(f"a range has a first byte and a length, got {length} bytes from {offset}", key=str(key))
+        offset, length = min(offset, wire.MAX_BODY), min(length, wire.MAX_BODY)
 
         def receive(connection: Connection) -> bytes:
             frame = bodies.get(connection, key, offset=offset, length=length)

@@ -102,7 +102,7 @@ class Download:
                     return self._fetch(connection, flights)
             except ConnectionLost:
                 with self._lock:
-                    self._todo.extendleft(reversed(flights))
+                    self._todo.extendleft(part._replace(request=0) for part in reversed(flights))
                 attempts = (ATTEMPTS if self._left() != before else attempts) - 1
                 if not attempts or not self._seekable:
                     raise

@@ -49,9 +49,9 @@ def part_name(path: str) -> str:
 def writing(path: str, resume: bool = False) -> Iterator[int]:
     """A descriptor to write a local file to, by another name; renamed at the end of the block, removed if it raises.
 
-    With ``resume`` it is not removed, and what it holds already stays in it. Directories that are missing are made. A
-    symlink stays, the file it leads to is written. What is there and no regular file (a pipe, a device) is written to
-    as it is. Raises LocalFileError.
+    With ``resume`` it is not removed unless it is empty, and what it holds already stays in it. Directories that are
+    missing are made. A symlink stays, the file it leads to is written. What is there and no regular file (a pipe, a
+    device) is written to as it is. Raises LocalFileError.
     """
     try:
         path = os.path.realpath(path)
@@ -91,7 +91,7 @@ def _by_another_name(path: str, resume: bool) -> Iterator[int]:
         yield fd
         os.rename(part, path)
     except BaseException:
-        if not resume:
+        if not resume or not os.fstat(fd).st_size:
             with suppress(OSError):
                 os.unlink(part)
         raise

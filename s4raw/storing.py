@@ -58,9 +58,9 @@ def put_part(session: Session, frame: Frame) -> None:
         key, size, offset = session.key(frame), frame.uint("size"), frame.uint("offset")
         if offset % LEAF:
             raise BadRange(f"a part begins at a multiple of {LEAF} bytes, got {offset}")
-        with session.node.uploads.open(frame.blob("upload"), size, make=True) as upload:
+        with session.node.uploads.open(frame.blob("upload"), size) as upload:
             state = body.receive(key, upload.write(offset))
-            if state.size % LEAF and offset + state.size != size:
+            if not state.size or (state.size % LEAF and offset + state.size != size):
                 raise BadRange(f"a part has a multiple of {LEAF} bytes, unless it is the last; got {state.size}")
             upload.record(offset, state.leaves())
 

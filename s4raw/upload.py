@@ -11,7 +11,7 @@ from s4raw import bodies, wire
 from s4raw.bodies import Moved, not_told
 from s4raw.connection import ATTEMPTS, Connection, Pool
 from s4raw.digest import DIGEST_SIZE, LEAF, Digest, digest, digest_file, root
-from s4raw.errors import ConnectionLost, KeyExists, S4Error
+from s4raw.errors import ConnectionLost, KeyExists, NoSuchUpload, S4Error
 from s4raw.fanout import Fanout
 from s4raw.keys import Key
 
@@ -38,7 +38,11 @@ class Upload:
         self._todo: deque[tuple[int, int]] = deque()
 
     def run(self, connections: int, resume: bool) -> int:
-        """Send what the server does not have, then commit; returns the size in bytes. Raises KeyExists, DiskFull."""
+        """Send what the server does not have, then commit; returns the size in bytes. Raises KeyExists, DiskFull.
+
+        A commit may have been done although its answer was lost, or the process that resumes was killed waiting for it:
+        if the key is there with this content, it is put.
+        """
         if resume:
             state = digest_file(self._fd)
             self._leaves[:] = state.leaves()
@@ -49,19 +53,28 @@ class Upload:
             if count:
                 fanout = Fanout(self._pool)
                 fanout.run([partial(self._work, fanout)] * count)
-            self._commit()
-        except BaseException:
-            if not resume:
+            self._call(wire.COMMIT, digest=root(bytes(self._leaves)))
+        except BaseException as error:
+            done = isinstance(error, ConnectionLost | KeyExists | NoSuchUpload) and self._is_done()
+            if done or not resume:
                 with suppress(S4Error):
                     self._call(wire.ABORT)
-            raise
+            if not done:
+                raise
         return self._size
 
     def _call(self, opcode: int, **fields: wire.Value) -> bytes:
-        """Ask the server something about this upload; the answer's body."""
-        with self._pool.lease(self._server, fresh=True) as connection:
-            answer = connection.call(opcode, **self._fields(), **fields)
-            return connection.channel.read_bytes(answer.body_length)
+        """Ask the server something about this upload, again if the connection was lost; the answer's body."""
+        attempts = ATTEMPTS
+        while True:
+            try:
+                with self._pool.lease(self._server, fresh=True) as connection:
+                    answer = connection.call(opcode, **self._fields(), **fields)
+                    return connection.channel.read_bytes(answer.body_length)
+            except ConnectionLost:
+                attempts -= 1
+                if not attempts:
+                    raise
 
     def _fields(self) -> dict[str, wire.Value]:
         return {"bucket": self._key.bucket, "key": self._key.name, "size": self._size, "upload": self._id}
@@ -112,13 +125,9 @@ class Upload:
         at = start // LEAF * DIGEST_SIZE
         self._leaves[at : at + len(state.leaves())] = state.leaves()
 
-    def _commit(self) -> None:
-        """Make the parts the key. When the answer was lost, the key that is there tells whether it was done."""
-        whole = root(bytes(self._leaves))
-        try:
-            self._call(wire.COMMIT, digest=whole)
-        except (ConnectionLost, KeyExists):
-            with self._pool.lease(self._server, fresh=True) as connection:
-                answer = connection.call(wire.STAT, bucket=self._key.bucket, key=self._key.name)
-            if answer.blob("digest") != whole:
-                raise
+    def _is_done(self) -> bool:
+        """Whether the key is there, with the content that the file has."""
+        with suppress(S4Error), self._pool.lease(self._server, fresh=True) as connection:
+            answer = connection.call(wire.STAT, bucket=self._key.bucket, key=self._key.name)
+            return answer.blob("digest") == root(bytes(self._leaves))
+        return False

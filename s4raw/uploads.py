@@ -4,11 +4,13 @@
     ROOT/_uploads/<id>/leaves    the digest of every leaf that is there, zeros for those that are not
 
 Everything is in these files, so any process may take any part. A leaf's digest is written after its bytes: what is
-recorded is there. The client chooses the id; an upload that nobody touched for a day is swept.
+recorded is there. Whoever writes a part holds a shared lock on ``leaves``, and a commit holds it alone, so that nobody
+still writes into what has become a key. The client chooses the id; an upload that nobody touched for a day is swept.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from contextlib import contextmanager, suppress
 from s4raw.blocks import Record
 from s4raw.digest import DIGEST_SIZE, LEAF, verify
 from s4raw.disk import disk_errors, remove_tree
-from s4raw.errors import BadRange, NoSuchUpload, ProtocolError
+from s4raw.errors import BadRange, Corrupt, DiskFull, NoSuchUpload, ProtocolError
 from s4raw.keys import Key
 from s4raw.record import NamedTuple
 from s4raw.store import Store
@@ -69,18 +71,27 @@ class Uploads:
         self._root = os.path.join(store.data.path, DIRECTORY)
 
     @contextmanager
-    def open(self, upload: bytes, size: int, make: bool) -> Iterator[Upload]:
-        """An upload of ``size`` bytes, made if it is not there. Raises NoSuchUpload when it is not to be made."""
+    def open(self, upload: bytes, size: int, make: bool = False, alone: bool = False) -> Iterator[Upload]:
+        """An upload of ``size`` bytes, which nobody else has open meanwhile if ``alone``.
+
+        Raises NoSuchUpload, or with ``make``, which makes it if it is not there, DiskFull if there is no room for it.
+        """
         directory, flags = self._path(upload, size), os.O_RDWR | os.O_CLOEXEC
-        if make:
-            flags |= os.O_CREAT
-            with disk_errors():
-                os.makedirs(directory, exist_ok=True)
+        path = os.path.join(directory, "data")
         data = leaves = -1
         try:
             with disk_errors():
-                data = os.open(os.path.join(directory, "data"), flags, 0o600)
+                if make:
+                    flags |= os.O_CREAT
+                    self._check_room(path, size)
+                    os.makedirs(directory, exist_ok=True)
                 leaves = os.open(os.path.join(directory, "leaves"), flags, 0o600)
+                fcntl.flock(leaves, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+                if not os.fstat(leaves).st_nlink:
+                    raise FileNotFoundError  # committed or given up, while we waited
+                if not _is_ours(path):
+                    os.truncate(leaves, 0)
+                data = os.open(path, flags, 0o600)
                 for fd, length in ((data, size), (leaves, leaf_count(size) * DIGEST_SIZE)):
                     if os.fstat(fd).st_size != length:
                         os.truncate(fd, length)
@@ -92,13 +103,24 @@ class Uploads:
                 if fd >= 0:
                     os.close(fd)
 
+    def _check_room(self, path: str, size: int) -> None:
+        disk = os.statvfs(self._store.data.path)
+        room = disk.f_bavail * disk.f_frsize
+        with suppress(FileNotFoundError):
+            room += os.stat(path).st_blocks * 512
+        if size > room:
+            raise DiskFull(f"the disk has room for {room} bytes, the key has {size}")
+
     def commit(self, upload: bytes, size: int, key: Key, digest: bytes) -> None:
         """Make an upload the key. Raises KeyExists, NoSuchUpload, and Corrupt unless all of it is there, as sent."""
-        with self.open(upload, size, make=False) as found:
-            record = Record.of_leaves(size, found.recorded())
+        with self.open(upload, size, alone=True) as found:
+            leaves = found.recorded()
+            if lacking := sum(missing(leaves, index) for index in range(leaf_count(size))):
+                raise Corrupt(f"{lacking} of the upload's {leaf_count(size)} leaves are not there", key=str(key))
+            record = Record.of_leaves(size, leaves)
             verify("what came", record.digest, digest, key=str(key))
             self._store.publish(found.data, key, record)
-        self.remove(upload, size)
+            self.remove(upload, size)
 
     def remove(self, upload: bytes, size: int) -> None:
         """Throw an upload away, or what is left of it."""
@@ -111,13 +133,33 @@ class Uploads:
             for name in os.listdir(self._root):
                 path = os.path.join(self._root, name)
                 with suppress(OSError):
-                    if time.time() - os.stat(os.path.join(path, "leaves")).st_mtime > KEEP_SECONDS:
+                    touched = os.stat(path).st_mtime  # all there is to go by, when a removal was cut short
+                    with suppress(FileNotFoundError):
+                        touched = max(touched, os.stat(os.path.join(path, "leaves")).st_mtime)
+                    if time.time() - touched > KEEP_SECONDS:
                         remove_tree(path)
 
     def _path(self, upload: bytes, size: int) -> str:
         if len(upload) != ID_SIZE:
             raise ProtocolError(f"an upload's id has {ID_SIZE} bytes, got {len(upload)}")
         return os.path.join(self._root, f"{upload.hex()}-{size}")
+
+
+def _is_ours(path: str) -> bool:
+    """Whether an upload's bytes are in this file; it is made fit to be written to.
+
+    A server that was killed may have left it read-only, or as a second name of a key. Or half of a removal is done.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return False
+    if status.st_nlink > 1:
+        os.unlink(path)
+        return False
+    if not status.st_mode & 0o200:
+        os.chmod(path, 0o600)
+    return True
 
 
 def leaf_count(size: int) -> int:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from support import get, left_over, names, opened, put
 
+from s4raw.digest import LEAF, digest
 from s4raw.disk import disk_errors
 from s4raw.errors import ConfError, DiskFull, KeyExists, NoSuchKey, StoreError
 from s4raw.keys import Key
 from s4raw.progress import QUIET_SECONDS, ProgressLine
 from s4raw.store import Store
+from s4raw.uploads import Uploads
 
 NOBODY = 65534
 
@@ -297,6 +299,27 @@ def show_progress(unit: str, total: str, state: str = "") -> None:
         time.sleep(1.5 * QUIET_SECONDS / pauses)
         line.add(1000)
     line.close()
+
+
+def share_an_upload(root: str) -> None:
+    """Processes put the leaves of one upload, some of them twice; it becomes the key."""
+    size, upload = 7 * LEAF + 3, bytes(16)
+    content = random.Random(1).randbytes(size)
+
+    def send(*indexes: int) -> None:
+        for index in indexes:
+            leaf = content[index * LEAF : (index + 1) * LEAF]
+            with uploads.open(upload, size) as found:
+                found.write(index * LEAF)(memoryview(leaf))
+                found.record(index * LEAF, digest(leaf))
+
+    with opened(root) as store:
+        uploads = Uploads(store)
+        with uploads.open(upload, size, make=True):
+            pass
+        together(lambda: send(0, 1, 2, 3), lambda: send(7, 3, 4), lambda: send(4, 5, 6))
+        uploads.commit(upload, size, Key("b", "k"), digest(content))
+        assert get(store, Key("b", "k")) == content
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ Compute, on the servers that hold the keys:
   jobs [ID]                    list map calls, running and recent
   cancel ID                    end a map call on every server
 
+Many verbs in one process:
+  run FILE                     a verb a line, over kept connections; - is stdin
+
 Ring:
   health                       ask every server
   scrub [PREFIX]               read every key again, name the damaged ones

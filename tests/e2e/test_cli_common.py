@@ -42,6 +42,7 @@ WRONG = {
     + [["--timeout", seconds, *S3] for seconds in ("0", "-1", "nan", "inf", "soon")],
     "map-to-n": [[], S3[:2], [*S3, "more"], ["s4://b/", "c/", "cat"]],
     "map-from-n": [[], S3[:2], [*S3, "more"], ["s4://b/", "s4://_c/", "cat"]],
+    "run": [[], ["a", "b"], ["-j", "0", "/dev/null"], ["-j", "0.5", "/dev/null"], ["-x", "/dev/null"]],
     "health": [["more"], ["-x"]],
     "servers": [["more"], ["-x"]],
     "server": [["more"], ["--port", "x"], ["--port", "-1"], ["--grace"], ["--max-cpu-jobs", "0.5"]],

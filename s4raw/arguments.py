@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from s4raw.client import Ring
 from s4raw.connection import DEFAULT_TIMEOUT
 from s4raw.errors import UsageError
+from s4raw.record import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,6 +129,20 @@ def bytes_of(text: str) -> int | None:
     if not (digits.isascii() and digits.isdigit()) or unit not in _UNITS:
         return None
     return int(digits) << _UNITS[unit]
+
+
+class Option(NamedTuple):
+    """One of a verb's options: how it is written, short and long, and whether a value follows."""
+
+    names: tuple[str, ...]
+    takes_value: bool
+
+
+def options(text: str) -> Sequence[Option]:
+    """The options that a usage text describes."""
+    from docopt import parse_defaults
+
+    return [Option(tuple(filter(None, (each.short, each.long))), bool(each.argcount)) for each in parse_defaults(text)]
 
 
 def _positive(name: str, text: str) -> float:

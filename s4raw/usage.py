@@ -37,6 +37,9 @@ Ring:
   server                       run a server
   local [-n N] [-- CMD...]     an embedded ring on this machine
 
+For your shell:
+  completion bash|zsh          print a script that completes verbs, options and keys
+
 The ring is the conf file: --conf, else $S4_CONF_PATH, else ~/.s4.conf, one ipv4:port a line.
 Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 130 interrupted.
 """

@@ -107,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "copying": {"errors", "keys", "files", "client", "bulk", "selection"},
     "output": {"errors"},
-    "arguments": {"errors", "connection", "client"},
+    "arguments": {"record", "errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments"},
     "verbs.copy": {
@@ -125,6 +125,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verbs.compute": {"arguments", "bodies"},
     "verbs.maps": {"arguments", "output", "errors", "events", "mapping", "progress"},
     "verbs.jobs": {"arguments", "output", "errors"},
+    "verbs.completion": {"arguments", "errors", "verbs"},
     "verbs.run": {"arguments", "output", "errors", "client", "verbs"},
     "verbs.ring": {"arguments", "output", "ring", "daemon", "local"},
     "cli": {"__init__", "errors", "usage", "output", "verbs"},

@@ -38,6 +38,7 @@ MODULES = {
     "servers": "ring",
     "server": "ring",
     "local": "ring",
+    "completion": "completion",
 }
 
 

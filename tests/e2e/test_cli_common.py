@@ -46,6 +46,7 @@ WRONG = {
     "health": [["more"], ["-x"]],
     "servers": [["more"], ["-x"]],
     "server": [["more"], ["--port", "x"], ["--port", "-1"], ["--grace"], ["--max-cpu-jobs", "0.5"]],
+    "completion": [[], ["fish"], ["bash", "zsh"], ["-x"]],
     "local": [["-n", count, "--", "true"] for count in ("0", "x", "0.5")] + [["-x"], ["--", "no-such-command"]],
 }
 

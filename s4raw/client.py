@@ -12,11 +12,11 @@ it raises is said with it. Every error names the server, and the key where there
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 
 from s4raw import bodies, files, wire
 from s4raw.bodies import Moved, Sent, Stat, not_told
@@ -32,11 +32,9 @@ from s4raw.connection import (
 )
 from s4raw.digest import LEAF, Buffer
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
-from s4raw.fanout import everywhere, health
 from s4raw.handshake import read_secret
 from s4raw.keys import Entry, Key, parse_key, parse_prefix
 from s4raw.listing import merged
-from s4raw.reader import KeyReader
 from s4raw.ring import Topology
 
 HEALTH_SECONDS = 1.0
@@ -212,11 +210,13 @@ class Ring:
         key = as_key(key)
         return self._at(key, lambda c: bodies.receive_part(c, key, write, moved, offset, length), attempts=1)
 
-    def open(self, key: str | Key) -> io.BufferedReader:
+    def open(self, key: str | Key) -> BufferedReader:
         """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""
+        from s4raw.reader import KeyReader
+
         key = as_key(key)
         with located(self.topology, key) as server:
-            return io.BufferedReader(KeyReader(self.pool, server, key), LEAF)
+            return BufferedReader(KeyReader(self.pool, server, key), LEAF)
 
     def stat(self, key: str | Key) -> Stat:
         """A key's size, digest, time and server, from its record: nothing is read. Raises NoSuchKey."""
@@ -267,6 +267,8 @@ class Ring:
 
     def remove_all(self, prefix: str | Key, progress: Progress = no_progress) -> int:
         """Delete every key that begins with a prefix, on every server; returns how many there were."""
+        from s4raw.fanout import everywhere
+
         prefix = parse_prefix(prefix) if isinstance(prefix, str) else prefix
         if not prefix.bucket:
             raise UsageError("need a bucket: a whole ring is not deleted at once")
@@ -375,6 +377,8 @@ class Ring:
 
     def health(self, seconds: float = HEALTH_SECONDS) -> Sequence[tuple[str, S4Error | None]]:
         """Ask every server, all at once, and wait at most ``seconds`` for each: what is wrong with it, or None."""
+        from s4raw.fanout import health
+
         return health(self.pool, seconds)
 
 

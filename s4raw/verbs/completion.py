@@ -138,9 +138,9 @@ def completion(parsed: Arguments) -> int:
 def _case(verb: str) -> str:
     """The options of a verb, and those of them that take a value, for a shell's ``case``."""
     found = arguments.options(verbs.load(verb)[0])
-    names = " ".join(" ".join(option.names) for option in found)
-    values = " ".join(" ".join(option.names) for option in found if option.takes_value)
-    return f"        {verb}) options='{names}' values='{values}' ;;"
+    all_names = " ".join(name for names, _ in found for name in names)
+    values = " ".join(name for names, takes_value in found for name in names if takes_value)
+    return f"        {verb}) options='{all_names}' values='{values}' ;;"
 
 
 VERBS: dict[str, Verb] = {"completion": completion}

@@ -103,6 +103,6 @@ def test_a_script_knows_every_verb_and_every_option(s4raw, shell):
     for verb in MODULES:
         [case] = [line for line in script.splitlines() if line.strip().startswith(f"{verb}) options=")]
         text, _ = load(verb)
-        for option in options(text):
-            assert set(option.names) <= set(case.split("'")[1].split())
-            assert option.takes_value == (option.names[0] in case.split("'")[3].split())
+        for names, takes_value in options(text):
+            assert set(names) <= set(case.split("'")[1].split())
+            assert takes_value == (names[0] in case.split("'")[3].split())

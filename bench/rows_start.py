@@ -13,7 +13,7 @@ from s4raw.keys import Key
 from s4raw.local import LocalRing
 from s4raw.ring import Topology
 
-START_AIM = 3.0
+START_AIM = 2.5
 IDLE_KIB = 100.0
 IDLE = 200  # connections
 PYTHON, HELP, LS = "python -c pass", "s4raw --help", "s4raw ls"

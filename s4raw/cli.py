@@ -59,9 +59,12 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"s4raw: no such verb: {verb!r}\n\n{usage.MAIN}" if verb else usage.MAIN)
         return UsageError.exit_code
     try:
-        return _run(argv)
+        return verbs.call(argv)
     except S4Error as error:
-        return _fail(error)
+        from s4raw.output import write_error
+
+        write_error(error)
+        return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("s4raw: interrupted\n")
         return INTERRUPTED
@@ -71,25 +74,3 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"s4raw: {error.filename or 'stdout'}: {error.strerror}\n")
         return 1
-
-
-def _run(words: list[str]) -> int:
-    from s4raw import arguments
-
-    text, function = verbs.load(words[0])
-    parsed = arguments.parse(text, words)
-    if parsed is None:
-        sys.stdout.write(text)
-        return 0
-    gc.enable()
-    return function(parsed)
-
-
-def _fail(error: S4Error) -> int:
-    sys.stdout.flush()
-    if error.detail:
-        sys.stderr.flush()
-        sys.stderr.buffer.write(error.detail if error.detail.endswith(b"\n") else error.detail + b"\n")
-        sys.stderr.buffer.flush()
-    sys.stderr.write(f"s4raw: {error}\n")
-    return error.exit_code

@@ -12,48 +12,35 @@ it raises is said with it. Every error names the server, and the key where there
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from io import BufferedReader
 
 from s4raw import bodies, files, wire
 from s4raw.bodies import Moved, Sent, Stat, not_told
-from s4raw.connection import (
-    ATTEMPTS,
-    DEFAULT_TIMEOUT,
-    Connection,
-    Pool,
-    Progress,
-    connections_for,
-    milliseconds,
-    no_progress,
-)
+from s4raw.commands import Commands, Sink, located
+from s4raw.connection import ATTEMPTS, Connection, Pool, Progress, connections_for, no_progress
 from s4raw.digest import LEAF, Buffer
 from s4raw.errors import BadRange, ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
-from s4raw.fanout import everywhere, health
 from s4raw.handshake import read_secret
 from s4raw.keys import Entry, Key, parse_key, parse_prefix
 from s4raw.listing import merged
-from s4raw.reader import KeyReader
 from s4raw.ring import Topology
 
 HEALTH_SECONDS = 1.0
 
 TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
-
-    from s4raw.mapping import Options, Summary
+    from typing import TypeVar
 
     Result = TypeVar("Result")
 
 Send = Callable[[Connection, Key], Sent]  # sends a put
-Sink = Callable[[memoryview], object]
 
 
-class Ring:
+class Ring(Commands):
     """A client of a ring of servers. Keys are given as ``s4://bucket/key`` or as ``Key``."""
 
     def __init__(self, topology: Topology, secret: bytes = b"") -> None:
@@ -217,11 +204,13 @@ class Ring:
         key = as_key(key)
         return self._at(key, lambda c: bodies.receive_part(c, key, write, moved, offset, length), attempts=1)
 
-    def open(self, key: str | Key) -> io.BufferedReader:
+    def open(self, key: str | Key) -> BufferedReader:
         """A key as a file to read, which raises Corrupt at its end if it was not whole. Raises NoSuchKey."""
+        from s4raw.reader import KeyReader
+
         key = as_key(key)
         with located(self.topology, key) as server:
-            return io.BufferedReader(KeyReader(self.pool, server, key), LEAF)
+            return BufferedReader(KeyReader(self.pool, server, key), LEAF)
 
     def stat(self, key: str | Key) -> Stat:
         """A key's size, digest, time and server, from its record: nothing is read. Raises NoSuchKey."""
@@ -272,6 +261,8 @@ class Ring:
 
     def remove_all(self, prefix: str | Key, progress: Progress = no_progress) -> int:
         """Delete every key that begins with a prefix, on every server; returns how many there were."""
+        from s4raw.fanout import everywhere
+
         prefix = parse_prefix(prefix) if isinstance(prefix, str) else prefix
         if not prefix.bucket:
             raise UsageError("need a bucket: a whole ring is not deleted at once")
@@ -281,119 +272,15 @@ class Ring:
 
         return sum(everywhere(self.pool, progress, remove))
 
-    # Computing
-
-    def eval(self, key: str | Key, command: str, stdout: Sink, stderr: Sink, timeout: float = DEFAULT_TIMEOUT) -> int:
-        """Run a command on the key's server with the key as stdin; its output comes as it is written.
-
-        Returns the command's exit code. Raises NoSuchKey, CommandTimeout.
-        """
-        key = as_key(key)
-
-        def receive(connection: Connection) -> int:
-            fields = {"bucket": key.bucket, "key": key.name, "command": command}
-            request = connection.send(wire.EVAL, timeout=milliseconds(timeout), **fields)
-            status = 0
-            for frame, data in bodies.receive_stream(connection, request):
-                if frame.opcode == wire.END:
-                    status = frame.uint("status")
-                elif data:
-                    (stderr if frame.flags & wire.STDERR else stdout)(data)
-            return status
-
-        return self._at(key, receive, attempts=1)
-
-    def map(
-        self,
-        inputs: str,
-        outputs: str,
-        command: str,
-        timeout: float | None = None,
-        progress: Progress | None = None,
-        options: Options | None = None,
-    ) -> int:
-        """1:1. Every key below ``inputs`` (which may end in a glob) becomes one at the same path below ``outputs``.
-
-        ``mapping.Options`` says what else can be asked for; ``timeout`` and ``progress`` are short for two of them.
-        Returns how many commands were run. Raises CommandFailed, KeyExists, DiskFull, BadKey, Cancelled; what had
-        finished by then stays. With ``keep_going`` it raises CallFailed at the end instead.
-        """
-        return self.call("map", inputs, outputs, command, timeout, progress, options).commands
-
-    def map_to_n(
-        self,
-        inputs: str,
-        outputs: str,
-        command: str,
-        timeout: float | None = None,
-        progress: Progress | None = None,
-        options: Options | None = None,
-    ) -> int:
-        """1:n. The files whose paths the command prints become ``OUTPUTS/<input's basename>/<file's basename>``."""
-        return self.call("map-to-n", inputs, outputs, command, timeout, progress, options).commands
-
-    def map_from_n(
-        self,
-        inputs: str,
-        outputs: str,
-        command: str,
-        timeout: float | None = None,
-        progress: Progress | None = None,
-        options: Options | None = None,
-    ) -> int:
-        """n:1. The keys that share a numeric prefix, or a name, are merged: the command reads their paths."""
-        return self.call("map-from-n", inputs, outputs, command, timeout, progress, options).commands
-
-    def call(
-        self,
-        verb: str,
-        inputs: str,
-        outputs: str,
-        command: str,
-        timeout: float | None = None,
-        progress: Progress | None = None,
-        options: Options | None = None,
-    ) -> Summary:
-        """Make a map call by its verb (``map``, ``map-to-n``, ``map-from-n``); its id and what it did."""
-        from s4raw import mapping
-
-        options = options or mapping.Options()
-        if timeout is not None:
-            options = options._replace(timeout=timeout)
-        if progress is not None:
-            options = options._replace(progress=progress)
-        return mapping.run(self.pool, verb, inputs, outputs, command, options)
-
-    def jobs(self) -> Iterator[tuple[str, Sequence[dict[str, Any]] | S4Error]]:
-        """What each server knows of map calls, running and recent; or the error why it does not say."""
-        from s4raw import mapping
-
-        return mapping.jobs(self.pool)
-
-    def cancel(self, name: str, by: str = "") -> None:
-        """End the map call of this id on every server; ``by`` is what its caller is told. Raises NoSuchCall."""
-        from s4raw import mapping
-
-        mapping.cancel(self.pool, name, by)
-
     # Every server
 
     def health(self, seconds: float = HEALTH_SECONDS) -> Sequence[tuple[str, S4Error | None]]:
         """Ask every server, all at once, and wait at most ``seconds`` for each: what is wrong with it, or None."""
+        from s4raw.fanout import health
+
         return health(self.pool, seconds)
 
 
 def as_key(key: str | Key) -> Key:
     """A key as given by a caller. Raises BadKey."""
     return parse_key(key) if isinstance(key, str) else key
-
-
-@contextmanager
-def located(topology: Topology, key: Key) -> Iterator[str]:
-    """The server of a key, which an error of the block names, and the key too."""
-    server = topology.place(key)
-    try:
-        yield server
-    except S4Error as error:
-        error.at(server=server, key=str(key))
-        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -101,6 +100,8 @@ def _by_another_name(path: str, resume: bool) -> Iterator[int]:
 
 def _open_locked(part: str) -> int:
     """Open and lock a file that others may rename or remove at any moment. Raises LocalFileError while one has it."""
+    import fcntl
+
     while True:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:

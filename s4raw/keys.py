@@ -83,7 +83,10 @@ def parse_prefix(text: str) -> Key:
     if not text.startswith(SCHEME):
         raise BadKey(f"need a path that begins with s4://, got {text!r}")
     check_speakable(text)
-    bucket, _, name = re.sub("/{2,}", "/", text[len(SCHEME) :]).partition("/")
+    path = text[len(SCHEME) :]
+    while "//" in path:
+        path = path.replace("//", "/")
+    bucket, _, name = path.partition("/")
     if bucket.startswith("_"):
         raise BadKey(f"buckets cannot begin with an underscore: {text!r}")
     if {".", ".."} & {bucket, *name.split("/")}:
@@ -117,7 +120,7 @@ def parse_glob(text: str) -> tuple[Key, str]:
 
 def check_speakable(text: str) -> str:
     """Check that a path can be said as ``s4://...``: no white space, no control characters. Raises BadKey."""
-    if _UNSPEAKABLE.search(text):
+    if (" " in text or not text.isprintable()) and re.search(_UNSPEAKABLE, text):  # what is printable has no other
         raise BadKey(f"white space and control characters are not allowed in s4:// paths: {text!r}")
     return text
 
@@ -159,14 +162,14 @@ def key_prefix(basename: str) -> str:
 
     Only ASCII digits count: ``12_a`` gives ``12``, ``12a`` gives ``12a``, ``name_1`` gives ``name_1``.
     """
-    match = _NUMERIC_PREFIX.match(basename)
-    return match[1] if match else basename
+    digits, _, _ = basename.partition("_")
+    return digits if digits.isascii() and digits.isdigit() else basename
 
 
 def key_suffix(basename: str) -> str:
     """What follows a numeric prefix, with its ``_``: ``12_a`` gives ``_a``; empty if there is none."""
-    match = _NUMERIC_PREFIX.match(basename)
-    return basename[match.end(1) :] if match else ""
+    prefix = key_prefix(basename)
+    return basename[len(prefix) :]
 
 
 def common_suffix(basenames: list[str]) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator
-from operator import attrgetter
+from collections.abc import Iterable, Iterator, Sequence
 
 from s4raw import bodies, wire
 from s4raw.connection import Pool
@@ -17,10 +15,19 @@ def merged(pool: Pool, prefix: Key, recursive: bool) -> Iterator[Entry]:
     for entries in lists:
         next(entries)  # sends the request: every server works on its answer before the first one is read
     last = None
-    for entry in heapq.merge(*map(_entries, lists), key=attrgetter("name")):
+    for entry in _in_order([_entries(entries) for entries in lists]):
         if entry.name != last:  # several servers may have the same common prefix or bucket
             yield entry
         last = entry.name
+
+
+def _in_order(lists: Sequence[Iterator[Entry]]) -> Iterable[Entry]:
+    if len(lists) == 1:
+        return lists[0]
+    from heapq import merge
+    from operator import attrgetter
+
+    return merge(*lists, key=attrgetter("name"))
 
 
 def _at(pool: Pool, server: str, prefix: Key, recursive: bool) -> Iterator[Entry | None]:

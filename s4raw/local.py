@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from s4raw.client import Ring
 from s4raw.errors import ConfError, UsageError
@@ -55,7 +55,7 @@ class LocalRing:
         with ExitStack() as stack:
             stack.callback(self._stop_unless_started)
             os.makedirs(self.data, exist_ok=True)
-            listeners = [stack.enter_context(listen("127.0.0.1", 0)) for _ in range(self.count)]
+            listeners = [stack.enter_context(closing(listen("127.0.0.1", 0))) for _ in range(self.count)]
             reader, self._lifeline = os.pipe()
             stack.callback(os.close, reader)
             self.servers = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]

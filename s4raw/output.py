@@ -1,9 +1,11 @@
-"""What verbs print: a line of JSON for each result, times."""
+"""What verbs print: a line of JSON for each result, times, sizes, errors."""
 
 from __future__ import annotations
 
 import sys
 import time
+
+from s4raw.errors import S4Error
 
 
 def write_json(**fields: object) -> None:
@@ -35,3 +37,13 @@ def human(number: float) -> str:
 def size_text(number: int, humanize: bool) -> str:
     """A number of bytes as one word: all its digits, or ``1.5KiB``."""
     return human(number).replace(" ", "") if humanize else str(number)
+
+
+def write_error(error: S4Error, where: str = "") -> None:
+    """Print an error to stderr, after what a failed command wrote there."""
+    sys.stdout.flush()
+    if error.detail:
+        sys.stderr.flush()
+        sys.stderr.buffer.write(error.detail if error.detail.endswith(b"\n") else error.detail + b"\n")
+        sys.stderr.buffer.flush()
+    sys.stderr.write(f"s4raw: {where}{error}\n")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
+from _thread import allocate_lock
 
 from s4raw.output import human
 
@@ -28,7 +28,7 @@ class ProgressLine:
         self._planning = False
         self._more = ""
         self.shown = enabled and sys.stderr.isatty()
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._start = time.monotonic()
         self._drawn = self._start + QUIET_SECONDS - REDRAW_SECONDS
         self._drawn_once = False

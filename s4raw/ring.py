@@ -8,7 +8,6 @@ blake2s, little-endian.
 from __future__ import annotations
 
 import os
-import re
 
 from s4raw.digest import digest
 from s4raw.errors import ConfError
@@ -18,8 +17,6 @@ from s4raw.record import NamedTuple
 CONF_VARIABLE = "S4_CONF_PATH"
 DEFAULT_CONF = "~/.s4.conf"
 MAX_SERVERS = 4096
-
-_LINE = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3}):([0-9]{1,5})")
 
 
 def stable_hash(text: str) -> int:
@@ -59,10 +56,9 @@ class Topology(NamedTuple):
             line = raw.strip()
             if not line:
                 continue
-            match = _LINE.fullmatch(line)
-            if not match or any(int(part) > 255 for part in match.groups()[:4]) or not 0 < int(match[5]) < 65536:
+            server = _parse_line(line)
+            if not server:
                 raise ConfError(f"{source}, line {number}: need ipv4:port, got {line[:80]!r}")
-            server = f"{'.'.join(str(int(part)) for part in match.groups()[:4])}:{int(match[5])}"
             if server in servers:
                 raise ConfError(f"{source}, line {number}: {server} stands on line {servers[server]} already")
             servers[server] = number
@@ -94,6 +90,18 @@ class Topology(NamedTuple):
         """The ring in one line, for error messages."""
         shown = ", ".join(self.servers[:8]) + (", ..." if len(self.servers) > 8 else "")
         return f"{len(self.servers)} server{'s' * (len(self.servers) > 1)} [{shown}]"
+
+
+def _parse_line(line: str) -> str:
+    """A server from a line of the conf, its numbers without leading zeros; empty if the line is none."""
+    address, _, port = line.rpartition(":")
+    numbers = [*address.split("."), port]
+    limits = [255, 255, 255, 255, 65535]
+    if len(numbers) != len(limits) or not all(number.isascii() and number.isdigit() for number in numbers):
+        return ""
+    if any(len(number) > len(str(limit)) or int(number) > limit for number, limit in zip(numbers, limits, strict=True)):
+        return ""
+    return f"{'.'.join(str(int(number)) for number in numbers[:4])}:{int(port)}" if int(port) else ""
 
 
 def split_address(server: str) -> tuple[str, int]:

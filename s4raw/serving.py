@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from s4raw.log import Log
-from s4raw.net import Channel, Socket
+from s4raw.net import Channel, Socket, accept
 
 STACK_BYTES = 256 << 10
 LINGER_SECONDS = 1.0  # how long a refused peer may take to read why
@@ -105,7 +105,7 @@ class Acceptor:
 
     def _accept(self) -> None:
         try:
-            sock, (address, port) = self._listener.accept()
+            sock, peer = accept(self._listener)
         except BlockingIOError:
             return
         except OSError as error:
@@ -114,8 +114,7 @@ class Acceptor:
                 time.sleep(ACCEPT_RETRY_SECONDS)  # or the loop would spin until a descriptor is free
             return
         try:
-            sock.setblocking(True)
-            channel = Channel(sock, f"{address}:{port}")
+            channel = Channel(sock, peer)
         except OSError:
             sock.close()
             return

@@ -27,12 +27,18 @@ Compute, on the servers that hold the keys:
   jobs [ID]                    list map calls, running and recent
   cancel ID                    end a map call on every server
 
+Many verbs in one process:
+  run FILE                     a verb a line, over kept connections; - is stdin
+
 Ring:
   health                       ask every server
   scrub [PREFIX]               read every key again, name the damaged ones
   servers                      print the conf's servers
   server                       run a server
   local [-n N] [-- CMD...]     an embedded ring on this machine
+
+For your shell:
+  completion bash|zsh          print a script that completes verbs, options and keys
 
 The ring is the conf file: --conf, else $S4_CONF_PATH, else ~/.s4.conf, one ipv4:port a line.
 Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 130 interrupted.

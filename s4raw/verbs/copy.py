@@ -98,6 +98,8 @@ def cat(arguments: Arguments) -> int:
 
 
 def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
+    if source == STDIO and not arguments.stdin_is_free:
+        raise UsageError("stdin holds the lines of run, it cannot be copied; give run a file")
     key = upload_key(source, target)
     line = ProgressLine(f"cp to {key}", "bytes", not arguments["--quiet"])
     if os.path.isfile(source):

@@ -10,7 +10,10 @@ from s4raw.client import Ring
 from s4raw.errors import NoSuchKey, UsageError
 from s4raw.keys import SCHEME, Entry, is_glob, parse_key, parse_prefix
 from s4raw.output import json_time, plain_time, size_text, write_json
-from s4raw.progress import ProgressLine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from s4raw.progress import ProgressLine
 
 USAGE = {
     "ls": f"""\
@@ -131,6 +134,8 @@ def stat(arguments: Arguments) -> int:
 
 def rm(arguments: Arguments) -> int:
     """Delete a key, what matches, or everything under a prefix."""
+    from s4raw.progress import ProgressLine
+
     with arguments.ring() as ring:
         line = ProgressLine("rm", "keys", not arguments["--quiet"])
         try:

@@ -42,9 +42,11 @@ WRONG = {
     + [["--timeout", seconds, *S3] for seconds in ("0", "-1", "nan", "inf", "soon")],
     "map-to-n": [[], S3[:2], [*S3, "more"], ["s4://b/", "c/", "cat"]],
     "map-from-n": [[], S3[:2], [*S3, "more"], ["s4://b/", "s4://_c/", "cat"]],
+    "run": [[], ["a", "b"], ["-j", "0", "/dev/null"], ["-j", "0.5", "/dev/null"], ["-x", "/dev/null"]],
     "health": [["more"], ["-x"]],
     "servers": [["more"], ["-x"]],
     "server": [["more"], ["--port", "x"], ["--port", "-1"], ["--grace"], ["--max-cpu-jobs", "0.5"]],
+    "completion": [[], ["fish"], ["bash", "zsh"], ["-x"]],
     "local": [["-n", count, "--", "true"] for count in ("0", "x", "0.5")] + [["-x"], ["--", "no-such-command"]],
 }
 

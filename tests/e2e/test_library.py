@@ -6,7 +6,7 @@ import re
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from conftest import CLI, descriptors, wait_for
@@ -260,7 +260,7 @@ def served(conf, listener, data):
 @pytest.mark.parametrize("end", ["terminate", "kill"])
 def test_a_client_survives_the_restart_of_a_server(tmp_path, end):
     conf, data = tmp_path / "conf", tmp_path / "data"
-    with listen("127.0.0.1", 0) as listener:
+    with closing(listen("127.0.0.1", 0)) as listener:
         conf.write_text(f"127.0.0.1:{listener.getsockname()[1]}\n")
         with Ring.from_conf(str(conf)) as client:
             with served(conf, listener, data) as process:
@@ -284,7 +284,7 @@ def test_a_client_survives_the_restart_of_a_server(tmp_path, end):
 def test_a_put_from_a_file_survives_a_restart_in_its_middle(tmp_path):
     conf, data = tmp_path / "conf", tmp_path / "data"
     (tmp_path / "file").write_bytes(bytes(64 * MIB))
-    with listen("127.0.0.1", 0) as listener:
+    with closing(listen("127.0.0.1", 0)) as listener:
         conf.write_text(f"127.0.0.1:{listener.getsockname()[1]}\n")
         with Ring.from_conf(str(conf)) as client, ThreadPoolExecutor(1) as pool:
             begun, go = threading.Event(), threading.Event()

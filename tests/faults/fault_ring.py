@@ -1,10 +1,11 @@
 """A ring whose servers can be killed and started again, stand behind proxies, and run with shorter patience."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from conftest import CLI, SETTLE_SECONDS, TestRing, descriptors, thread_count, wait_for
@@ -39,9 +40,9 @@ class FaultRing(TestRing):
             self._lifeline_reader = os.dup(lifeline)
         if not self._proxied:
             return self._run_server(index, listener, lifeline)
-        with listen("127.0.0.1", 0) as backend:
+        with closing(listen("127.0.0.1", 0)) as backend:
             if index == len(self.proxies):
-                self.proxies.append(Proxy(listener.dup(), backend.getsockname()))
+                self.proxies.append(Proxy(socket.socket(fileno=os.dup(listener.fileno())), backend.getsockname()))
             self.proxies[index].target = backend.getsockname()
             return self._run_server(index, backend, lifeline)
 
@@ -67,7 +68,8 @@ class FaultRing(TestRing):
 
     def restart(self, index: int) -> None:
         """Start a server that has ended again, on its data directory."""
-        with listen(*(("127.0.0.1", 0) if self._proxied else split_address(self.servers[index]))) as listener:
+        address = ("127.0.0.1", 0) if self._proxied else split_address(self.servers[index])
+        with closing(listen(*address)) as listener:
             self.processes[index] = process = self._spawn(index, listener, self._lifeline_reader)
         self._wait()
         wait_for(lambda: thread_count(process.pid) == 1, "the health check to end")

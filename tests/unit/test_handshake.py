@@ -20,7 +20,7 @@ from s4raw.errors import (
     VersionMismatch,
 )
 from s4raw.handshake import MIN_SECRET_BYTES, SECRET_VARIABLE, greet, read_secret, welcome
-from s4raw.net import Channel, connect, listen
+from s4raw.net import Channel, accept, connect, listen
 from s4raw.ring import Topology
 from s4raw.wire import Frame
 
@@ -71,10 +71,10 @@ def meeting() -> Iterator[Meeting]:
     try:
         address, port = listener.getsockname()
         client = connect(address, port)
-        sock, peer = listener.accept()
+        sock, peer = accept(listener)
     finally:
         listener.close()
-    found = Meeting(client, Channel(sock, f"{peer[0]}:{peer[1]}"), Topology.parse(f"{address}:{port}\n10.0.0.2:80"))
+    found = Meeting(client, Channel(sock, peer), Topology.parse(f"{address}:{port}\n10.0.0.2:80"))
     try:
         yield found
     finally:
@@ -207,7 +207,7 @@ def test_a_proof_is_of_no_use_on_another_connection(meeting):
     # the same client nonce again: the server's nonce and so its proof are new
     listener = listen("127.0.0.1", 0)
     client = connect(*listener.getsockname())
-    sock, _ = listener.accept()
+    sock, _ = accept(listener)
     listener.close()
     again = Meeting(client, Channel(sock, "client"), meeting.ring)
     try:

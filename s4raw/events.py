@@ -63,5 +63,5 @@ def decode(data: bytes) -> Iterator[Event]:
         for line in data.splitlines():
             fields = json.loads(line)
             yield (Planned if "output" in fields else Attempt)(**fields)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise ProtocolError("an event of a map call cannot be read") from None

@@ -91,6 +91,9 @@ class Fanout:
         try:
             with self._pool.lease(server, fresh, opened) as connection:
                 yield connection
+                with self._lock:
+                    self._live.difference_update(channels)  # from here on nobody cuts it: it may be kept,
+                self.check()  # unless somebody did while its last answer was here already
         finally:
             with self._lock:
                 self._live.difference_update(channels)

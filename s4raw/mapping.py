@@ -182,7 +182,7 @@ def jobs(pool: Pool) -> Iterator[tuple[str, Sequence[dict[str, Any]] | S4Error]]
         body = _body(connection, connection.call(wire.JOBS))
         try:
             return [dict(json.loads(line)) for line in body.splitlines()]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise ProtocolError("a list of jobs cannot be read", server=connection.server) from None
 
     return ask_all(pool, ask)

@@ -43,6 +43,8 @@ WRONG = {
     "map-to-n": [[], S3[:2], [*S3, "more"], ["s4://b/", "c/", "cat"]],
     "map-from-n": [[], S3[:2], [*S3, "more"], ["s4://b/", "s4://_c/", "cat"]],
     "run": [[], ["a", "b"], ["-j", "0", "/dev/null"], ["-j", "0.5", "/dev/null"], ["-x", "/dev/null"]],
+    "jobs": [["one", "two"], ["-x"]],
+    "cancel": [[], ["one", "two"], ["-x", "one"]],
     "health": [["more"], ["-x"]],
     "servers": [["more"], ["-x"]],
     "server": [["more"], ["--port", "x"], ["--port", "-1"], ["--grace"], ["--max-cpu-jobs", "0.5"]],
@@ -225,7 +227,9 @@ def test_every_line_of_json_parses(s4raw, client, ring, tmp_path):
     for verb in MAPS:
         [done] = lines(verb, "--json", "s4://b/", f"s4://{verb}/", "cat >&2")
         assert isinstance(done.pop("seconds"), float)
-        assert done == {"verb": verb, "indir": "s4://b/", "outdir": f"s4://{verb}/", "commands": 2}
+        assert len(done.pop("id")) == 9
+        places = {"indir": "s4://b/", "outdir": f"s4://{verb}/"}
+        assert done == {"verb": verb, **places, "commands": 2, "skipped": 0}
     assert lines("servers", "--json") == [{"server": server} for server in ring.servers]
     assert lines("health", "--json") == [{"server": server, "healthy": True, "error": None} for server in ring.servers]
     assert lines("rm", "--json", "s4://b/0") == [{"verb": "rm", "prefix": "s4://b/0", "count": 1}]

@@ -63,6 +63,8 @@ class Fuzzer:
         opcode = self.random.choice([wire.EVAL, wire.MAP, wire.MAP_TO_N, wire.MAP_FROM_N])
         fields = {"bucket": "none", "key": self.random.choice(["d/", ""]), "command": self.random.choice(COMMANDS)}
         fields |= {"out_bucket": "b", "out_key": "o/", "timeout": self.random.randrange(10_000)}
+        if opcode != wire.EVAL:
+            fields["id"] = f"{self.random.getrandbits(64):x}"
         call = wire.encode(opcode, request, glob=self.random.choice(["", "*", "[", "[!"]), **fields)
         return call + (b"" if opcode == wire.EVAL else wire.encode(wire.START, request))
 

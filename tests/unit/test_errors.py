@@ -33,6 +33,8 @@ TREE = {
     "BadRange": (24, 2, 416),
     "KeyChanged": (25, 1, 412),
     "NoSuchUpload": (26, 1, 404),
+    "NoSuchCall": (27, 1, 404),
+    "CallFailed": (28, 1, 500),
 }
 
 

@@ -149,32 +149,31 @@ def decode_fields(header: bytes) -> dict[str, Value]:
     fields: dict[str, Value] = {}
     offset, end = 0, len(header)
     while offset < end:
-        if end - offset < _FIELD.size:
+        begin = offset + _FIELD.size
+        if begin > end:
             raise ProtocolError("the header ends inside a field")
         tag, length = _FIELD.unpack_from(header, offset)
-        offset += _FIELD.size
-        if length > end - offset:
-            raise ProtocolError(f"field {tag} claims {length} bytes, the header has {end - offset} left")
+        offset = begin + length
+        if offset > end:
+            raise ProtocolError(f"field {tag} claims {length} bytes, the header has {end - begin} left")
         if tag not in _BY_TAG:
             raise ProtocolError(f"unknown field {tag}")
         name, kind = _BY_TAG[tag]
         if name in fields:
             raise ProtocolError(f"the field {name!r} comes twice")
-        raw = header[offset : offset + length]
-        fields[name] = raw if kind is _BLOB else _decode_value(name, kind, raw)
-        offset += length
+        raw = header[begin:offset]
+        if kind is _BLOB:
+            fields[name] = raw
+        elif kind is _UINT:
+            if length != _UINT64.size:
+                raise ProtocolError(f"the field {name!r} is an integer of 8 bytes, got {length}")
+            fields[name] = int.from_bytes(raw, "little")
+        else:
+            try:
+                fields[name] = raw.decode()
+            except UnicodeDecodeError:
+                raise ProtocolError(f"the field {name!r} is not UTF-8") from None
     return fields
-
-
-def _decode_value(name: str, kind: str, raw: bytes) -> str | int:
-    if kind is _UINT:
-        if len(raw) != _UINT64.size:
-            raise ProtocolError(f"the field {name!r} is an integer of 8 bytes, got {len(raw)}")
-        return int.from_bytes(raw, "little")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise ProtocolError(f"the field {name!r} is not UTF-8") from None
 
 
 class Decoder:

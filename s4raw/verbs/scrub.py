@@ -53,7 +53,7 @@ def scrub(arguments: Arguments) -> int:
             line.close()
     if arguments["--json"]:
         write_json(verb="scrub", keys=count, bytes=size, damaged=len(damaged))
-    elif damaged:
+    if damaged:
         sys.stderr.write(f"s4raw: {len(damaged)} of {count} keys are damaged\n")
     return 1 if damaged else 0
 

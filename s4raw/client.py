@@ -222,15 +222,11 @@ class Ring(Commands):
     def _at(self, key: Key, action: Callable[[Connection], Result], attempts: int = ATTEMPTS) -> Result:
         """Do something at a key's server, again if the connection was lost. With one attempt, over a new connection."""
         server = self.topology.place(key)
-        while True:
-            try:
-                with self.pool.lease(server, attempts < ATTEMPTS) as connection:
-                    return action(connection)
-            except S4Error as error:
-                attempts -= 1
-                if not attempts or not isinstance(error, ConnectionLost):
-                    error.at(server=server, key=str(key))
-                    raise
+        try:
+            return self.pool.repeat(server, action, attempts)
+        except S4Error as error:
+            error.at(server=server, key=str(key))
+            raise
 
     # Listing and deleting
 

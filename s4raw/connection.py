@@ -23,6 +23,12 @@ MAX_IDLE = 8  # connections kept for each server
 TRUSTED_SECONDS = 1.0  # a kept connection that was used so shortly ago is not asked whether it still stands
 BUSY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)  # waits between attempts at a server that is busy
 
+TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Result = TypeVar("Result")
+
 
 class Status(NamedTuple):
     """How far a call is. ``total`` is 0 when nobody knows, and what has been found so far while it is ``planning``.
@@ -157,6 +163,20 @@ class Pool:
         before a handshake.
         """
         return Lease(self, server, fresh, opened)
+
+    def repeat(self, server: str, action: Callable[[Connection], Result], attempts: int = ATTEMPTS) -> Result:
+        """What ``action`` gives, which is done again if the connection was lost, over a new one.
+
+        With one attempt that is over a new connection. Raises ConnectionLost after the last.
+        """
+        while True:
+            try:
+                with self.lease(server, attempts < ATTEMPTS) as connection:
+                    return action(connection)
+            except ConnectionLost:
+                attempts -= 1
+                if not attempts:
+                    raise
 
     def take(self, server: str, fresh: bool, opened: Opened) -> Connection:
         """What ``lease`` gives, to be given to ``keep`` or closed."""

@@ -58,9 +58,10 @@ class Download:
         if not self._seekable:
             resume, connections = False, 1
         if resume or (connections or connections_for(wire.MAX_BODY)) > 1:
-            with self._pool.lease(self._server) as connection:
-                answer = connection.call(wire.STAT, bucket=self._key.bucket, key=self._key.name)
-            record = bodies.described(answer, answer.uint("size"), connection.server)
+            answer = self._pool.repeat(
+                self._server, lambda c: c.call(wire.STAT, bucket=self._key.bucket, key=self._key.name)
+            )
+            record = bodies.described(answer, answer.uint("size"), self._server)
             self._digest, self._size = record.digest, record.size
             count = connections or connections_for(record.size)
             self._todo = deque(self._parts(record, resume, PART if count > 1 else None))

@@ -65,16 +65,12 @@ class Upload:
 
     def _call(self, opcode: int, **fields: wire.Value) -> bytes:
         """Ask the server something about this upload, again if the connection was lost; the answer's body."""
-        attempts = ATTEMPTS
-        while True:
-            try:
-                with self._pool.lease(self._server, fresh=True) as connection:
-                    answer = connection.call(opcode, **self._fields(), **fields)
-                    return connection.channel.read_bytes(answer.body_length)
-            except ConnectionLost:
-                attempts -= 1
-                if not attempts:
-                    raise
+
+        def ask(connection: Connection) -> bytes:
+            answer = connection.call(opcode, **self._fields(), **fields)
+            return connection.channel.read_bytes(answer.body_length)
+
+        return self._pool.repeat(self._server, ask)
 
     def _fields(self) -> dict[str, wire.Value]:
         return {"bucket": self._key.bucket, "key": self._key.name, "size": self._size, "upload": self._id}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import wait_for
-from fault_ring import fault_ring, hello_size, kill
+from fault_ring import conversation, fault_ring, hello_size, kill
 from proxy import DOWN, UP, Cut, Flip, Stall
 
-from s4raw import download, upload
+from s4raw import download, upload, wire
 from s4raw.digest import LEAF
 from s4raw.errors import ConnectionLost, Corrupt, KeyChanged, KeyExists, NoSuchKey
 
@@ -107,7 +107,7 @@ def uploads(ring) -> list[Path]:
 
 SCRIPT = """
 import sys
-from s4raw import download, upload
+from s4raw import download, upload, wire
 from s4raw.client import Ring
 download.PART = upload.PART = 1 << 20
 verb, conf, path, connections = sys.argv[1:]
@@ -268,35 +268,50 @@ def test_an_upload_that_is_cut_sends_only_the_part_that_broke_again(
     assert uploads(ring) == []
 
 
-def answers(ring) -> int:
-    """The offset, from the server, at which its first answer begins."""
-    found = hello_size(ring)[DOWN]
+OK = len(wire.encode(wire.OK, 1))
+COMMIT = len(wire.encode(wire.COMMIT, 1, bucket="b", key="k", size=SIZE, upload=bytes(16), digest=bytes(16)))
+
+
+def whole_upload(ring, file: str) -> dict[str, int]:
+    """How many bytes go each way for an upload over one connection, whose last request is the COMMIT."""
+    with ring.client() as own:
+        own.put_file(KEY, file, connections=1, resume=True)
+    found = dict(conversation(ring))
+    with ring.client() as own:
+        own.remove(KEY)
     settle(ring)
     return found
 
 
-# The first connection serves PARTS and then parts, the last one COMMIT, those between them parts alone.
-ANSWERS = {"PARTS": (1, 0), "PUT_PART": (2, 1), "COMMIT": (2, 2)}
-
-
-@pytest.mark.parametrize(("connections", "before"), ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("resume", [False, True])
-def test_an_upload_whose_answer_was_lost_is_done(ring, proxy, client, file, small_parts, connections, before, resume):
-    first = answers(ring)
+@pytest.mark.parametrize("before", [0, 1], ids=["PARTS", "PUT_PART"])  # the second connection is for parts alone
+def test_an_upload_whose_first_answer_was_lost_is_done(ring, proxy, client, file, small_parts, before, resume):
+    first = hello_size(ring)[DOWN]
+    settle(ring)
     proxy.plan.extend([[]] * before + [[Cut(DOWN, first)]])
-    assert client.put_file(KEY, file, connections=connections, resume=resume) == SIZE
+    assert client.put_file(KEY, file, connections=2, resume=resume) == SIZE
     assert not proxy.plan
     assert client.get(KEY) == BODY
     assert uploads(ring) == []
 
 
-def test_a_commit_that_never_arrived_is_sent_again(ring, proxy, client, file, small_parts):
-    hello = hello_size(ring)[UP]
-    settle(ring)
-    proxy.plan.extend([[], [Cut(UP, hello)]])
+@pytest.mark.parametrize("answers", [1, 2], ids=["COMMIT", "PUT_PART"])
+def test_an_upload_whose_last_answer_was_lost_is_done(ring, proxy, client, file, small_parts, answers):
+    proxy.plan.append([Cut(DOWN, whole_upload(ring, file)[DOWN] - answers * OK)])
     assert client.put_file(KEY, file, connections=1, resume=True) == SIZE
-    assert not proxy.plan
+    client.close()
+    assert not proxy.plan and passed(ring, UP) < SIZE + (answers - 1) * LEAF + SLACK
     assert client.get(KEY) == BODY
+    assert uploads(ring) == []
+
+
+def test_a_commit_that_never_arrived_is_sent_again(ring, proxy, client, file, small_parts):
+    proxy.plan.append([Cut(UP, whole_upload(ring, file)[UP] - COMMIT)])
+    assert client.put_file(KEY, file, connections=1, resume=True) == SIZE
+    client.close()
+    assert not proxy.plan and passed(ring, UP) < SIZE + SLACK
+    assert client.get(KEY) == BODY
+    assert uploads(ring) == []
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["the server stays", "the server is killed too"])

@@ -213,12 +213,18 @@ class Scratch:
     def clear(self) -> None:
         """Make it as good as new, whatever a command did to it."""
         try:
-            if not stat.S_ISDIR(os.lstat(self.path).st_mode):
+            mode = os.lstat(self.path).st_mode
+            if not stat.S_ISDIR(mode):
                 os.unlink(self.path)
-            os.makedirs(self.path, 0o700, exist_ok=True)
-            os.chmod(self.path, 0o700)
+                os.mkdir(self.path, 0o700)
+            elif stat.S_IMODE(mode) != 0o700:
+                os.chmod(self.path, 0o700)
             for name in os.listdir(self.path):
-                remove_tree(os.path.join(self.path, name))
+                path = f"{self.path}/{name}"
+                try:
+                    os.unlink(path)  # nearly always a file
+                except OSError:
+                    remove_tree(path)
         except FileNotFoundError:
             os.makedirs(self.path, 0o700, exist_ok=True)
 

@@ -26,11 +26,12 @@ _RACES = 1000  # how often a step that lost a race against a delete in the same 
 
 
 class Stored(NamedTuple):
-    """An open key. Whoever asked for it closes ``fd``."""
+    """An open key, and the names on disk that lead to it. Whoever asked for it closes ``fd``."""
 
     fd: int
     record: Record
     mtime_ns: int
+    names: list[str]
 
 
 class Store:
@@ -92,12 +93,12 @@ class Store:
 
     def open(self, key: Key) -> Stored:
         """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
-        fd, status, _ = self._open_file(key)
+        fd, status, names = self._open_file(key)
         try:
             record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
             if record.size != status.st_size:
                 raise Corrupt(f"the file has {status.st_size} bytes, its record says {record.size}")
-            return Stored(fd, record, max(0, status.st_mtime_ns))
+            return Stored(fd, record, max(0, status.st_mtime_ns), names)
         except BaseException as error:
             os.close(fd)
             if isinstance(error, OSError):

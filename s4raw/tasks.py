@@ -160,12 +160,13 @@ class MapFromNTask:
     def stdin(self) -> int:
         """An unnamed file that lists the inputs' paths, a line each."""
         _refuse_existing(self.node, self.key)
+        root = self.node.store.data.path
         with disk_errors(self.key), tempfile.TemporaryFile(dir=self.node.store.data.tmp_path) as file:
             for key in self.sources:
-                fd, size = _open_stdin(self.node, key)
-                os.close(fd)
-                self.bytes_in += size
-                file.write(os.fsencode(self.node.store.path(key)) + b"\n")
+                stored = self.node.store.open_verified(self.node.check_place(key))
+                os.close(stored.fd)
+                self.bytes_in += stored.record.size
+                file.write(os.fsencode("/".join((root, *stored.names))) + b"\n")
             file.flush()
             file.seek(0)
             return os.dup(file.fileno())

@@ -47,7 +47,8 @@ class Shipping:
     def __init__(self, ring: Ring, cancellation: Cancellation) -> None:
         self.ring = ring
         self.cancellation = cancellation
-        self.changed = threading.Condition()
+        self.lock = threading.Lock()
+        self._room = threading.Condition(self.lock)
         self._senders: dict[str, _Sender] = {}
         self._files = self._bytes = 0
         self.closed = False
@@ -55,41 +56,41 @@ class Shipping:
     def send(self, parcel: Parcel) -> None:
         """Hand over a parcel; waits while too much is waiting. Raises the error that ended the call."""
         place = self.ring.topology.place
-        with self.changed:
+        with self.lock:
             while self._files and (self._files + parcel.left > MAX_FILES or self._bytes + parcel.size > MAX_BYTES):
                 self.cancellation.check()
-                self.changed.wait()
+                self._room.wait()
             self._files += parcel.left
             self._bytes += parcel.size
             for item in parcel.items:
                 server = place(item.key)
                 if server not in self._senders:
                     self._senders[server] = _Sender(self, server)
-                self._senders[server].queue.append((item, parcel))
-            self.changed.notify_all()
+                self._senders[server].add(item, parcel)
 
     def settled(self, parcel: Parcel, error: S4Error | None) -> None:
         """One file of a parcel has arrived, or will not."""
-        with self.changed:
+        with self.lock:
             parcel.left -= 1
             parcel.error = parcel.error or error
             self._files -= 1
             if not parcel.left:
                 self._bytes -= parcel.size
-            self.changed.notify_all()
+                self._room.notify_all()
         if not parcel.left:
             parcel.settle(parcel.error)
 
     def wake(self) -> None:
         """Let whoever waits look whether the call has ended."""
-        with self.changed:
-            self.changed.notify_all()
+        with self.lock:
+            self._room.notify_all()
 
     def close(self) -> None:
         """End the senders, once the call has ended."""
-        with self.changed:
+        with self.lock:
             self.closed = True
-            self.changed.notify_all()
+            for sender in self._senders.values():
+                sender.wake()
         for sender in self._senders.values():
             sender.join()
 
@@ -98,11 +99,21 @@ class _Sender:
     """Sends to one server what is queued for it."""
 
     def __init__(self, shipping: Shipping, server: str) -> None:
-        self.queue: deque[tuple[Item, Parcel]] = deque()
+        self._queue: deque[tuple[Item, Parcel]] = deque()
+        self._filled = threading.Condition(shipping.lock)
         self._shipping = shipping
         self._server = server
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def add(self, item: Item, parcel: Parcel) -> None:
+        """Queue a file. The caller holds the lock."""
+        self._queue.append((item, parcel))
+        self.wake()
+
+    def wake(self) -> None:
+        """There is a file, or the end. The caller holds the lock."""
+        self._filled.notify()
 
     def join(self) -> None:
         """Wait for its end."""
@@ -122,12 +133,12 @@ class _Sender:
 
     def _take(self) -> deque[tuple[Item, Parcel]]:
         """What is queued, as soon as something is; nothing at the end."""
-        with self._shipping.changed:
-            while not self.queue and not self._shipping.closed:
-                self._shipping.changed.wait()
-            batch = deque(islice(self.queue, BATCH))
+        with self._shipping.lock:
+            while not self._queue and not self._shipping.closed:
+                self._filled.wait()
+            batch = deque(islice(self._queue, BATCH))
             for _ in batch:
-                self.queue.popleft()
+                self._queue.popleft()
             return batch
 
     def _deliver(self, fanout: Fanout, batch: deque[tuple[Item, Parcel]]) -> None:

@@ -173,6 +173,27 @@ def test_nobody_writes_into_what_has_become_a_key(store, uploads):
     assert get(store, KEY) == CONTENT
 
 
+def test_a_part_that_waited_for_a_commit_is_told_that_there_is_no_upload_any_more(store, uploads):
+    begin(uploads)
+    told: list[NoSuchUpload] = []
+
+    def send_late():
+        try:
+            send(uploads, 0)
+        except NoSuchUpload as error:
+            told.append(error)
+
+    with uploads.open(ID, SIZE, alone=True):
+        thread = threading.Thread(target=send_late)
+        thread.start()
+        wait_for(lambda: "-> FLOCK" in locks(store), "the part to wait")
+        uploads.remove(ID, SIZE)
+        begin(uploads)  # another one of the same name
+    thread.join()
+    assert told
+    assert begin(uploads) == bytes(3 * DIGEST_SIZE)
+
+
 def locks(store: Store) -> str:
     """The locks on the upload that the kernel knows, and with an arrow who waits for them."""
     inode = os.stat(data_file(store).with_name("leaves")).st_ino
@@ -187,6 +208,7 @@ def test_a_commit_that_was_cut_before_the_key_was_there_can_be_done_again(store,
     send(uploads, 0, 1, 2)
     data_file(store).chmod(0o444)
     begin(uploads)
+    assert data_file(store).stat().st_mode & 0o200  # or a server that is not root's could not open it
     uploads.commit(ID, SIZE, KEY, digest(CONTENT))
     assert get(store, KEY) == CONTENT
 

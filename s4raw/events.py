@@ -17,7 +17,8 @@ class Attempt(NamedTuple):
     """A command of a map call that has ended, well or not.
 
     ``key`` is its input, of map-from-n its output. ``attempt`` counts from 1. ``start`` is in seconds since 1970.
-    ``cpu_seconds`` and ``peak_bytes`` (the largest resident set) are of bash and the children it waited for.
+    ``cpu_seconds`` and ``peak_bytes`` (the largest resident set) are of bash and the children it waited for;
+    ``peak_bytes`` is None if it was less than what the server itself uses, which hides it.
     ``exit_code`` is 128 + n for signal n, 124 when the time was up, None when no command was run. ``error`` says what
     went wrong, empty when nothing did; ``final`` is whether the key is settled by this, or will be tried again.
     """
@@ -29,7 +30,7 @@ class Attempt(NamedTuple):
     start: float
     seconds: float
     cpu_seconds: float
-    peak_bytes: int
+    peak_bytes: int | None
     exit_code: int | None
     bytes_in: int
     bytes_out: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import shutil
 import signal
@@ -99,14 +100,16 @@ class Slots:
 class Outcome(NamedTuple):
     """How a command ended: its exit code (128 + n for signal n) and the end of its stderr.
 
-    ``cpu_seconds`` and ``peak_bytes``, the largest resident set, are of bash and of the children it waited for.
+    ``cpu_seconds`` and ``peak_bytes``, the largest resident set, are of bash and of the children it waited for. Linux
+    counts what this process used when it started bash as bash's own (the set of a program that is replaced by exec is
+    kept as a peak), so a smaller peak is not known: None.
     """
 
     status: int
     stderr: bytes
     timed_out: bool
     cpu_seconds: float = 0.0
-    peak_bytes: int = 0
+    peak_bytes: int | None = None
 
 
 class Command(NamedTuple):
@@ -154,7 +157,9 @@ def run(
             _, found, usage = os.wait4(process.pid, 0)
             process.returncode = status = os.waitstatus_to_exitcode(found)
         pipes.read_rest()
-        cpu_seconds, peak_bytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+        ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak_bytes = usage.ru_maxrss << 10 if usage.ru_maxrss > ours else None
         return Outcome(
             128 - status if status < 0 else status, bytes(pipes.tail), timed_out, round(cpu_seconds, 6), peak_bytes
         )

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -296,8 +296,15 @@ def test_a_command_that_cannot_be_started_is_told(bash, text, options, error):
 # Slots and cancellations
 
 
-def test_no_more_than_so_many_hold_a_slot_at_once():
-    slots, holding, most, lock = Slots(3), 0, [], threading.Lock()
+@pytest.fixture
+def slots():
+    """Makes slots that are closed at the end: ``slots(3)``."""
+    with ExitStack() as stack:
+        yield lambda count: stack.enter_context(closing(Slots(count)))
+
+
+def test_no_more_than_so_many_hold_a_slot_at_once(slots):
+    slots, holding, most, lock = slots(3), 0, [], threading.Lock()
 
     def work() -> None:
         nonlocal holding
@@ -318,8 +325,8 @@ def test_no_more_than_so_many_hold_a_slot_at_once():
     assert len(most) == 500
 
 
-def test_whoever_waits_for_a_slot_can_give_up_and_a_failure_gives_it_back():
-    slots = Slots(1)
+def test_whoever_waits_for_a_slot_can_give_up_and_a_failure_gives_it_back(slots):
+    slots = slots(1)
 
     def give_up() -> None:
         raise Cancelled("no longer wanted")

@@ -156,13 +156,13 @@ class Pool:
         self._lock = allocate_lock()
         self._idle: dict[str, list[Connection]] = defaultdict(list)
 
-    def lease(self, server: str, fresh: bool = False, opened: Opened = nobody) -> Lease:
+    def lease(self, server: str, fresh: bool = False, opened: Opened = nobody, trusting: bool = False) -> Lease:
         """A connection for one call or a train of them, in a ``with`` block; kept afterwards, unless the block raised.
 
-        ``fresh`` does without the kept ones, which may have died unnoticed. ``opened`` is told of the channel at once,
-        before a handshake.
+        ``fresh`` does without the kept ones, which may have died unnoticed; ``trusting`` takes one that was used a
+        moment ago without a look whether it has. ``opened`` is told of the channel at once, before a handshake.
         """
-        return Lease(self, server, fresh, opened)
+        return Lease(self, server, fresh, opened, trusting)
 
     def repeat(self, server: str, action: Callable[[Connection], Result], attempts: int = ATTEMPTS) -> Result:
         """What ``action`` gives, which is done again if the connection was lost, over a new one.
@@ -171,16 +171,16 @@ class Pool:
         """
         while True:
             try:
-                with self.lease(server, attempts < ATTEMPTS) as connection:
+                with self.lease(server, attempts < ATTEMPTS, trusting=True) as connection:
                     return action(connection)
             except ConnectionLost:
                 attempts -= 1
                 if not attempts:
                     raise
 
-    def take(self, server: str, fresh: bool, opened: Opened) -> Connection:
+    def take(self, server: str, fresh: bool, opened: Opened, trusting: bool) -> Connection:
         """What ``lease`` gives, to be given to ``keep`` or closed."""
-        kept = None if fresh else self._take(server)
+        kept = None if fresh else self._take(server, trusting)
         connection = kept or self.connect(server, opened)
         if kept and opened is not nobody:
             try:
@@ -227,13 +227,14 @@ class Pool:
             return error
         return None
 
-    def _take(self, server: str) -> Connection | None:
+    def _take(self, server: str, trusting: bool) -> Connection | None:
         while True:
             with self._lock:
                 if not self._idle[server]:
                     return None
                 connection = self._idle[server].pop()
-            if time.monotonic() - connection.used < TRUSTED_SECONDS or not connection.channel.readable():
+            trusted = trusting and time.monotonic() - connection.used < TRUSTED_SECONDS
+            if trusted or not connection.channel.readable():
                 return connection
             connection.close()  # the server hung up, or said something that nobody asked for
 
@@ -251,16 +252,17 @@ Lending = Callable[[str, bool], AbstractContextManager[Connection]]  # a pool's 
 class Lease:
     """A ``with`` block that has a connection of the pool. (A generator would do, in three times the time.)"""
 
-    __slots__ = ("_connection", "_fresh", "_opened", "_pool", "_server")
+    __slots__ = ("_connection", "_fresh", "_opened", "_pool", "_server", "_trusting")
 
-    def __init__(self, pool: Pool, server: str, fresh: bool, opened: Opened) -> None:
+    def __init__(self, pool: Pool, server: str, fresh: bool, opened: Opened, trusting: bool) -> None:
         self._pool = pool
         self._server = server
         self._fresh = fresh
         self._opened = opened
+        self._trusting = trusting
 
     def __enter__(self) -> Connection:
-        self._connection = self._pool.take(self._server, self._fresh, self._opened)
+        self._connection = self._pool.take(self._server, self._fresh, self._opened, self._trusting)
         return self._connection
 
     def __exit__(self, error_type: object, *_: object) -> None:

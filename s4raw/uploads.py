@@ -3,9 +3,10 @@
     ROOT/_uploads/<id>/data      the content, as far as it has come
     ROOT/_uploads/<id>/leaves    the digest of every leaf that is there, zeros for those that are not
 
-Everything is in these files, so any process may take any part. A leaf's digest is written after its bytes: what is
-recorded is there. Whoever writes a part holds a shared lock on ``leaves``, and a commit holds it alone, so that nobody
-still writes into what has become a key. The client chooses the id; an upload that nobody touched for a day is swept.
+Everything is in these files, so any process may take any part. A leaf's digest is removed before its first byte is
+written, and written after the last: what is recorded is there. Whoever writes a part holds a shared lock on ``leaves``,
+and a commit holds it alone, so that nobody still writes into what has become a key. The client chooses the id; an
+upload that nobody touched for a day is swept.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Upload(NamedTuple):
             nonlocal offset
             if offset + len(data) > self.size:
                 raise BadRange(f"the part reaches to {offset + len(data)}, the upload has {self.size} bytes")
-            with disk_errors():
+            first, last = offset // LEAF, (offset + len(data) - 1) // LEAF
+            with disk_errors():  # what a leaf was is not known any more: the rest of it may never come
+                os.pwrite(self.leaves, _MISSING * (last - first + 1), first * DIGEST_SIZE)
                 while data:
                     count = os.pwrite(self.data, data, offset)
                     offset += count

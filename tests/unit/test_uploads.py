@@ -93,6 +93,21 @@ def test_an_upload_of_another_content_is_refused(store, uploads):
     assert not store.exists(KEY)
 
 
+def test_a_leaf_that_comes_again_and_breaks_is_not_there_any_more(store, uploads):
+    """Its bytes are not what its digest says by then: to trust that would make a damaged key."""
+    begin(uploads)
+    send(uploads, 0, 1, 2)
+    with uploads.open(ID, SIZE) as found:
+        found.write(LEAF)(memoryview(b"damaged on its way"))  # and the END that came with it was refused
+        recorded = found.recorded()
+    assert recorded[DIGEST_SIZE : 2 * DIGEST_SIZE] == bytes(DIGEST_SIZE)
+    with pytest.raises(Corrupt):
+        uploads.commit(ID, SIZE, KEY, digest(CONTENT))
+    send(uploads, 1)
+    uploads.commit(ID, SIZE, KEY, digest(CONTENT))
+    assert get(store, KEY) == CONTENT
+
+
 def test_a_key_that_is_there_stays_as_it_is_and_so_does_the_upload(store, uploads):
     put(store, KEY, b"first")
     begin(uploads)
@@ -166,6 +181,7 @@ def test_nobody_writes_into_what_has_become_a_key(store, uploads):
         wait_for(lambda: "-> FLOCK" in locks(store), "the commit to wait")
         assert not store.exists(KEY)
         late.write(0)(memoryview(CONTENT[:LEAF]))
+        late.record(0, digest(CONTENT[:LEAF]))
     thread.join()
     assert committed.is_set()
     with pytest.raises(NoSuchUpload):

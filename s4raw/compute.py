@@ -42,11 +42,11 @@ class MapRequest:
     def keys(self, store: Store, tick: Tick) -> Iterator[Key]:
         """The inputs that this server holds, in key order. ``tick`` is told now and then how many there were."""
         count = 0
-        for name in store.names(self.inputs):
+        for seen, name in enumerate(store.names(self.inputs), 1):
             if not self.glob or fnmatchcase(name[len(self.inputs.name) :], self.glob):
                 count += 1
                 yield Key(self.inputs.bucket, name)
-            if not count % TICK_KEYS:
+            if not seen % TICK_KEYS:
                 tick(count)
 
 

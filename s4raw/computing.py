@@ -22,7 +22,6 @@ from s4raw.procs import Cancellation
 from s4raw.session import PROGRESS_SECONDS, Session, Verb
 from s4raw.wire import Frame
 
-PLANNING_SECONDS = 5.0  # between signs of life from a server that is looking for its inputs
 MAX_TOLD = 256  # events in one frame
 _MAPS = {wire.MAP: "map", wire.MAP_TO_N: "map-to-n", wire.MAP_FROM_N: "map-from-n"}
 
@@ -79,16 +78,18 @@ def _tell(session: Session, frame: Frame, told: Sequence[Event]) -> None:
 
 
 def _signs_of_life(session: Session, frame: Frame) -> Callable[[int], None]:
-    """Tells the client now and then how many inputs have been found; raises ConnectionLost when it has left."""
-    latest = time.monotonic()
+    """Tells the client how many inputs have been found. Raises ConnectionLost, Cancelled when nobody wants them."""
+    latest, name = time.monotonic(), frame.text("id")
 
     def tick(count: int) -> None:
         nonlocal latest
         now = time.monotonic()
-        if now - latest >= PLANNING_SECONDS:
+        if now - latest >= PROGRESS_SECONDS:
             latest = now
             if session.channel.gone():
                 raise ConnectionLost("the client left")
+            if by := session.node.jobs.cancelled(name):
+                raise Cancelled(f"cancelled by {by}")
             session.progress(frame, 0, count, planning=1)
 
     return tick
@@ -121,7 +122,7 @@ class _Course:
             raise
         finally:
             self._call.cancellation.set(failure or Cancelled("the call has ended"))
-            self._call.join()
+            self._call.close()  # whoever is told that it has ended finds nothing of it
             self._end(failure)
         if failure is None:
             counts = self._call.counts()

@@ -90,8 +90,7 @@ class Jobs:
     def end(self, job: Job) -> None:
         """Say how a call has ended, and forget the oldest of those that have."""
         self.update(job)
-        with suppress(OSError):
-            os.unlink(self._file(job.id) + _CANCEL)
+        self._forget_wish(job.id)
         if len(os.listdir(self._path)) < KEPT + SLACK:
             return
         ended = [job for job in self.list() if job.state != RUNNING]
@@ -129,6 +128,8 @@ class Jobs:
         if job.state == RUNNING:
             with disk_errors(), open(self._file(name) + _CANCEL, "w", encoding="utf-8") as file:
                 file.write(by[:MAX_COMMAND])
+            if (latest := self.find(name)) is None or latest.state != RUNNING:  # it ended meanwhile
+                self._forget_wish(name)
         return job.state
 
     def cancelled(self, name: str) -> str | None:
@@ -138,6 +139,10 @@ class Jobs:
                 return file.read() or "somebody"
         except FileNotFoundError:
             return None
+
+    def _forget_wish(self, name: str) -> None:
+        with suppress(OSError):
+            os.unlink(self._file(name) + _CANCEL)
 
     def _file(self, name: str) -> str:
         return os.path.join(self._path, name)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_RETRIES = 1000
+CANCEL_SECONDS, CANCEL_POLL_SECONDS = 30.0, 0.1
 VERBS = {"map": wire.MAP, "map-to-n": wire.MAP_TO_N, "map-from-n": wire.MAP_FROM_N}
 RUNNING = "running"  # the state of a call that has not ended
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # in the order of their bytes; none looks like another
@@ -189,7 +190,23 @@ def jobs(pool: Pool) -> Iterator[tuple[str, Sequence[dict[str, Any]] | S4Error]]
 
 
 def cancel(pool: Pool, name: str, by: str) -> None:
-    """End a map call on every server that runs a part of it. Raises NoSuchCall, and the error of a silent server."""
+    """End a map call on every server that runs a part of it, and wait until it has ended.
+
+    Raises NoSuchCall, PeerTimeout when it takes longer than CANCEL_SECONDS, and the error of a server that is silent.
+    """
+    states = _ask_to_end(pool, name, by)
+    if RUNNING not in states:
+        ended = sorted(states - {""})
+        raise NoSuchCall(f"the call has ended already ({', '.join(ended)})" if ended else "no such call", call=name)
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while RUNNING in _ask_to_end(pool, name, by):
+        if time.monotonic() > deadline:
+            raise PeerTimeout(f"the call was told to end, and has not after {CANCEL_SECONDS:g} s", call=name)
+        time.sleep(CANCEL_POLL_SECONDS)
+
+
+def _ask_to_end(pool: Pool, name: str, by: str) -> set[str]:
+    """What the call was at each server when it was told to end."""
     states: set[str] = set()
     silent: S4Error | None = None
     for _, answer in ask_all(pool, lambda connection: connection.call(wire.CANCEL, id=name, by=by).text("state")):
@@ -199,6 +216,4 @@ def cancel(pool: Pool, name: str, by: str) -> None:
             states.add(answer)
     if silent is not None:
         raise silent
-    if RUNNING not in states:
-        ended = sorted(states - {""})
-        raise NoSuchCall(f"the call has ended already ({', '.join(ended)})" if ended else "no such call", call=name)
+    return states

@@ -32,7 +32,8 @@ Options:
   --json             print a line of JSON for each
 {COMMON}""",
     "cancel": f"""\
-End a map call on every server, whoever started it. Its own client says so and fails. What had finished stays.
+End a map call on every server, whoever started it, and wait for its end. Its own client says by whom it was, and fails.
+What had finished stays.
 
 Usage: s4raw cancel [--json] [-c FILE] [--] ID
 

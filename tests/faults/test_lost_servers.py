@@ -113,3 +113,16 @@ def test_a_call_that_keeps_going_counts_what_it_cannot_send_as_failed(tmp_path):
         for name in mine[:2]:
             assert re.search(rf"s4raw: .*s4://b/.*/{name}\b.*{ring.servers[2]}", said)
         ring.restart(2)
+
+
+def test_a_server_that_looks_for_its_inputs_says_how_many_it_has_found(tmp_path):
+    with fault_ring(tmp_path, tuning="import s4raw.session; s4raw.session.PROGRESS_SECONDS = 0") as ring:
+        with ring.client() as client:
+            for number in range(600):
+                client.put(f"s4://b/in/{number}", b"")
+            told = []
+            client.map("s4://b/in/*1", "s4://b/out/", ":", progress=told.append)
+        planning = [status.total for status in told if status.planning]
+        assert planning == sorted(planning)
+        assert 20 < planning[0] < planning[-1] < 60
+        assert told[-1].total == 60

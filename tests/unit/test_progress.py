@@ -6,6 +6,7 @@ import pty
 import pytest
 from support import at_once, start_task
 
+from s4raw.connection import Status
 from s4raw.progress import ProgressLine
 
 CLEAR = "\r\x1b[K"
@@ -70,3 +71,18 @@ def test_any_thread_may_add():
     assert (line.done, line.total) == (1, 2)
     line.close()
     line.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        (Status(3, 9), "map: 3 keys of 9 keys 33%, "),
+        (Status(0, 5000, planning=True), "map: looking for keys, 5000 keys so far"),
+        (Status(3, 9, failed=2), ", 2 failed"),
+        (Status(3, 9, 0, False, "s4://b/k", "a:1", 61.7), ", s4://b/k at a:1 takes 62 s"),
+    ],
+)
+def test_a_call_shows_its_state_its_failures_and_its_straggler(status, shown):
+    line = ProgressLine("map", "keys", enabled=False)
+    line.show(status)
+    assert shown in line._line(1.0)

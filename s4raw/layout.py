@@ -16,14 +16,20 @@ import re
 
 MAX_NAME_BYTES = 255
 PIECE_BYTES = 240
-_ORDINARY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")  # nothing to escape
+_ORDINARY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")  # nothing to escape
 SELF = "%="  # the file of the key that has its directory's name
+
+
+def to_path(bucket: str, key_name: str) -> str | None:
+    """The path of a key below the data directory, if it is so ordinary that no rule needs a look; else None."""
+    path = f"{bucket}/{key_name}"
+    if len(path) > MAX_NAME_BYTES or "/" in bucket or not _ORDINARY.fullmatch(path):
+        return None
+    return path
 
 
 def to_names(key_name: str) -> list[str]:
     """The path of a key below its bucket: directories, then the file."""
-    if len(key_name) <= MAX_NAME_BYTES and _ORDINARY.fullmatch(key_name):
-        return key_name.split("/")
     names: list[str] = []
     for part in key_name.split("/"):
         names.extend(_encode(part))

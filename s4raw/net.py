@@ -187,7 +187,7 @@ class Channel:
         """
         decoder = self._decoder
         deadline = 0.0
-        while not decoder.buffered or (frame := decoder.next_frame()) is None:
+        while (frame := decoder.next_frame()) is None:
             if decoder.buffered:
                 now = time.monotonic()
                 deadline = deadline or now + min(idle_seconds, FRAME_SECONDS)

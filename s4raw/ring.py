@@ -70,12 +70,12 @@ class Topology(NamedTuple):
 
     def place(self, key: Key) -> str:
         """The server that keeps a key."""
+        if len(self.servers) == 1:
+            return self.servers[0]
         return self.place_basename(key.basename)
 
     def place_basename(self, basename: str) -> str:
         """The server that keeps the keys with this basename."""
-        if len(self.servers) == 1:
-            return self.servers[0]
         prefix = key_prefix(basename)
         if prefix.isascii() and prefix.isdigit():
             return self.servers[int(prefix) % len(self.servers)]

@@ -26,12 +26,12 @@ _RACES = 1000  # how often a step that lost a race against a delete in the same 
 
 
 class Stored(NamedTuple):
-    """An open key, and the names on disk that lead to it. Whoever asked for it closes ``fd``."""
+    """An open key, and its path below the data directory. Whoever asked for it closes ``fd``."""
 
     fd: int
     record: Record
     mtime_ns: int
-    names: list[str]
+    path: str
 
 
 class Store:
@@ -93,12 +93,12 @@ class Store:
 
     def open(self, key: Key) -> Stored:
         """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
-        fd, status, names = self._open_file(key)
+        fd, status, path = self._open_file(key)
         try:
             record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
             if record.size != status.st_size:
                 raise Corrupt(f"the file has {status.st_size} bytes, its record says {record.size}")
-            return Stored(fd, record, max(0, status.st_mtime_ns), names)
+            return Stored(fd, record, max(0, status.st_mtime_ns), path)
         except BaseException as error:
             os.close(fd)
             if isinstance(error, OSError):
@@ -121,17 +121,16 @@ class Store:
             raise
         return stored
 
-    def _open_file(self, key: Key) -> tuple[int, os.stat_result, list[str]]:
-        """A descriptor of the key's file, its status, and the names on disk that lead to it. Raises NoSuchKey."""
-        check_key(key)
-        names = [key.bucket, *layout.to_names(key.name)]
+    def _open_file(self, key: Key) -> tuple[int, os.stat_result, str]:
+        """A descriptor of the key's file, its status, and its path below the data directory. Raises NoSuchKey."""
+        path = layout.to_path(*key) or "/".join([check_key(key).bucket, *layout.to_names(key.name)])
         try:
-            fd = tree.open_at(self.data.root, names, tree.FILE)
+            fd = tree.open_at(self.data.root, path, tree.FILE)
             status = os.fstat(fd)
             if stat.S_ISDIR(status.st_mode):
                 os.close(fd)
-                names.append(layout.SELF)
-                fd = tree.open_at(self.data.root, names, tree.FILE)
+                path = f"{path}/{layout.SELF}"
+                fd = tree.open_at(self.data.root, path, tree.FILE)
                 status = os.fstat(fd)
         except FileNotFoundError:
             raise NoSuchKey("no such key", key=str(key)) from None
@@ -140,7 +139,7 @@ class Store:
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise NoSuchKey("no such key", key=str(key))
-        return fd, status, names
+        return fd, status, path
 
     def exists(self, key: Key) -> bool:
         """Whether a key is stored."""
@@ -152,9 +151,9 @@ class Store:
 
     def path(self, key: Key) -> str:
         """The absolute path of a stored key, for commands. Raises NoSuchKey."""
-        fd, _, names = self._open_file(key)
+        fd, _, path = self._open_file(key)
         os.close(fd)
-        return os.path.join(self.data.path, *names)
+        return os.path.join(self.data.path, path)
 
     def buckets(self) -> Generator[Entry, None, None]:
         """The buckets that hold a key, in order; the time is the directory's."""

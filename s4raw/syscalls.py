@@ -32,7 +32,7 @@ def open_beneath(root: int, path: str, flags: int) -> int:
     if how is None:
         structure = _OpenHow(flags, 0, _NO_SYMLINKS | _BENEATH)
         how = _hows[flags] = (ctypes.byref(structure), structure)
-    fd: int = _call(_OPENAT2, root, os.fsencode(path), how[0], _HOW_SIZE)
+    fd: int = _call(_OPENAT2, root, path.encode(), how[0], _HOW_SIZE)
     if fd < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)

@@ -166,7 +166,7 @@ class MapFromNTask:
                 stored = self.node.store.open_verified(self.node.check_place(key))
                 os.close(stored.fd)
                 self.bytes_in += stored.record.size
-                file.write(os.fsencode("/".join((root, *stored.names))) + b"\n")
+                file.write(os.fsencode(f"{root}/{stored.path}\n"))
             file.flush()
             file.seek(0)
             return os.dup(file.fileno())

@@ -58,24 +58,25 @@ def open_directory(name: str, parent: int) -> int | None:
         raise
 
 
-def open_at(root: int, names: list[str], flags: int) -> int:
-    """Open what lies at the end of nested directories below ``root``. Raises FileNotFoundError when nothing does.
+def open_at(root: int, path: str, flags: int) -> int:
+    """Open what lies at a path of ordinary names below ``root``. Raises FileNotFoundError when nothing does.
 
     A symlink is nothing, wherever it stands.
     """
     try:
-        return open_beneath(root, "/".join(names), flags)
+        return open_beneath(root, path, flags)
     except OSError as error:
         if error.errno in (*_NOT_THERE, errno.ENXIO):
-            raise FileNotFoundError(errno.ENOENT, "nothing is there", names[-1]) from None
-        if error.errno != errno.ENOSYS:
+            raise FileNotFoundError(errno.ENOENT, "nothing is there", path) from None
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
-    with _walk_down(root, names[:-1], None) as parent:  # a kernel before 5.6, or a sandbox that has no openat2
+    *above, name = path.split("/")
+    with _walk_down(root, above, None) as parent:  # a kernel before 5.6, or a sandbox that has no openat2
         try:
-            return os.open(names[-1], flags, dir_fd=parent)
+            return os.open(name, flags, dir_fd=parent)
         except OSError as error:
             if error.errno in (*_NOT_THERE, errno.ENXIO):
-                raise FileNotFoundError(errno.ENOENT, "nothing is there", names[-1]) from None
+                raise FileNotFoundError(errno.ENOENT, "nothing is there", path) from None
             raise
 
 
@@ -85,7 +86,7 @@ def descend(root: int, names: list[str], make: Callable[[str, int], None] | None
     A missing one is made with ``make(name, parent)``. Raises FileNotFoundError when one is missing or vanishes.
     """
     try:
-        return Directory(open_at(root, names, DIRECTORY) if names else os.dup(root))
+        return Directory(open_at(root, "/".join(names), DIRECTORY) if names else os.dup(root))
     except FileNotFoundError:
         if make is None:
             raise

@@ -52,7 +52,7 @@ _NAMES = {
     MAP_FROM_N: "MAP_FROM_N", START: "START", JOBS: "JOBS", CANCEL: "CANCEL", OK: "OK", DATA: "DATA", END: "END",
     ERROR: "ERROR", PROGRESS: "PROGRESS",
 }  # fmt: skip
-_BODY_LIMITS = {PUT: WHOLE_BODY, OK: MAX_BODY, DATA: MAX_DATA}
+_LIMITS = {**dict.fromkeys(_NAMES, 0), PUT: WHOLE_BODY, OK: MAX_BODY, DATA: MAX_DATA}  # bytes of a body
 
 # Fields: name -> (tag, kind). A tag is never given a second meaning; a peer refuses a tag it does not know.
 _TEXT, _BLOB, _UINT = "text", "bytes", "unsigned integer"
@@ -242,14 +242,16 @@ class Decoder:
         start, have = self._start, self._end - self._start
         if have < HEAD_SIZE:
             self._needed = HEAD_SIZE
-            self._check_magic(bytes(self._view[start : min(self._end, start + len(MAGIC))]))
+            if have:
+                self._check_magic(bytes(self._view[start : min(self._end, start + len(MAGIC))]))
             return None
         magic, version, opcode, flags, request, header_length, body_length, expected = _CHECKED_HEAD.unpack_from(
             self._view, start
         )
-        if magic != MAGIC:
+        limit = _LIMITS.get(opcode, -1)
+        if magic != MAGIC or version != VERSION or flags > 3 or header_length > self.max_header or body_length > limit:
             self._check_magic(magic)
-        self._check_head(version, opcode, flags, header_length, body_length)
+            self._check_head(version, opcode, flags, header_length, body_length)
         if have < HEAD_SIZE + header_length:
             self._needed = HEAD_SIZE + header_length
             return None
@@ -276,8 +278,8 @@ class Decoder:
             raise ProtocolError(f"unknown flags {flags:#06x}")
         if header_length > self.max_header:
             raise ProtocolError(f"a header of {header_length} bytes is over the limit of {self.max_header}")
-        if body_length and body_length > _BODY_LIMITS.get(opcode, 0):
-            limit = _BODY_LIMITS.get(opcode, 0)
+        if body_length > _LIMITS[opcode]:
+            limit = _LIMITS[opcode]
             raise ProtocolError(f"a {_NAMES[opcode]} body of {body_length} bytes is over the limit of {limit}")
 
     def take(self, most: int) -> memoryview:

@@ -14,15 +14,17 @@ from itertools import islice
 from s4raw import bulk, files, wire
 from s4raw.bulk import Item
 from s4raw.client import Ring
+from s4raw.connection import Connection
 from s4raw.digest import digest_file
 from s4raw.errors import InternalError, KeyExists, NoSuchKey, S4Error
 from s4raw.fanout import Fanout
+from s4raw.keys import Key
+from s4raw.pipeline import ask
 from s4raw.procs import Cancellation
 
 MAX_FILES = 1024  # that wait to be sent, or for an answer
 MAX_BYTES = 256 << 20
 BATCH = 256  # files
-ASKED = 64  # keys that a server is asked for at once
 
 
 class Parcel:
@@ -164,41 +166,31 @@ class _Sender:
     def _pass_over(self, fanout: Fanout, batch: deque[tuple[Item, Parcel]]) -> None:
         """Settle what has arrived before, and what belongs to a parcel that has failed; all else stays in the batch.
 
-        Raises KeyExists, the key in question first in the batch, when a key is there with another digest.
+        Raises KeyExists when a key is there with another digest, and what the server says of one that it cannot tell
+        of; the file in question is the first of the batch then.
         """
-        entries = list(batch)
-        batch.clear()
-        asked: deque[tuple[Item, Parcel]] = deque()
-        for entry in entries:
+        asked: list[tuple[Item, Parcel]] = []
+        for entry in list(batch):
             if entry[1].error is not None:
-                self._shipping.settled(entry[1], None)
-            else:
-                (asked if entry[1].again else batch).append(entry)
-        batch.extendleft(reversed(asked))
-        taken = []
-        while asked:
-            share = [asked.popleft() for _ in range(min(ASKED, len(asked)))]
-            for entry, there in zip(share, self._digests(fanout, [item for item, _ in share]), strict=True):
-                if there is None:
-                    continue
                 batch.remove(entry)
+                self._shipping.settled(entry[1], None)
+            elif entry[1].again:
+                asked.append(entry)
+        keys = [item.key for item, _ in asked]
+        answers = list(ask(self._shipping.ring.pool, wire.STAT, keys, _digest, fanout.lease))
+        for entry, (key, there) in zip(asked, answers, strict=True):
+            if isinstance(there, NoSuchKey):
+                continue
+            batch.remove(entry)
+            if not isinstance(there, S4Error):
                 with files.reading(str(entry[0].file)) as fd:
                     if digest_file(fd).digest() == there:
                         self._shipping.settled(entry[1], None)
-                    else:
-                        taken.append(entry)
-        if taken:
-            batch.extendleft(taken)
-            raise KeyExists("key already exists, with another content", key=str(batch[0][0].key), server=self._server)
+                        continue
+                there = KeyExists("key already exists, with another content", key=str(key), server=self._server)
+            batch.appendleft(entry)
+            raise there
 
-    def _digests(self, fanout: Fanout, items: list[Item]) -> list[bytes | None]:
-        """What the server has under these keys."""
-        found: list[bytes | None] = []
-        with fanout.lease(self._server) as connection:
-            requests = [connection.send(wire.STAT, bucket=item.key.bucket, key=item.key.name) for item in items]
-            for request in requests:
-                try:
-                    found.append(connection.receive_ok(request).blob("digest"))
-                except NoSuchKey:
-                    found.append(None)
-        return found
+
+def _digest(_connection: Connection, _key: Key, frame: wire.Frame) -> bytes:
+    return frame.blob("digest")

@@ -66,7 +66,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node"},
     "compute": {"errors", "keys", "store", "procs", "bulk", "node", "tasks"},
     "plans": {"keys", "node", "tasks", "compute"},
-    "shipping": {"errors", "digest", "files", "wire", "fanout", "client", "bulk", "procs"},
+    "shipping": {
+        *("errors", "digest", "keys", "files", "wire", "connection", "pipeline", "fanout", "client", "bulk", "procs"),
+    },
     "calls": {
         *("errors", "wire", "events", "disk", "bulk", "procs", "node", "tasks", "compute", "plans", "shipping"),
     },

@@ -74,7 +74,7 @@ def test_a_call_that_is_cancelled_leaves_nothing_and_its_client_says_by_whom(s4r
         assert re.search(rf"cancelled by somebody at \S+ \(server .*, call {name}\)", error.decode())
     assert {job["state"] for job in jobs(s4raw, name)} == {"cancelled"}
     pids = [pid for path in tmp_path.glob("*.pids") for pid in path.read_text().split()]
-    assert not any(map(alive, pids))
+    wait_for(lambda: not any(map(alive, pids)), "the killed processes to be gone")
     assert ring.tmp_names() == []
     [done] = keys(client, "s4://b/out/")
     assert client.get(f"s4://b/{done}") == (b"whole\n" if verb == "map-to-n" else b"0\n")

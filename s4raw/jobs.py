@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -126,8 +127,11 @@ class Jobs:
         if job is None:
             return ""
         if job.state == RUNNING:
-            with disk_errors(), open(self._file(name) + _CANCEL, "w", encoding="utf-8") as file:
-                file.write(by[:MAX_COMMAND])
+            wish, draft = self._file(name) + _CANCEL, f"{self._file(name)}.{threading.get_native_id()}{_NEW}"
+            with disk_errors():
+                with open(draft, "w", encoding="utf-8") as file:
+                    file.write(by[:MAX_COMMAND])
+                os.replace(draft, wish)  # so that nobody reads it half written
             if (latest := self.find(name)) is None or latest.state != RUNNING:  # it ended meanwhile
                 self._forget_wish(name)
         return job.state

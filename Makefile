@@ -28,7 +28,7 @@ check: $(VENV)/.check ## formatting, lint, types, and the import layers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
-bench: $(VENV)/.core nginx ## measure against other tools, in turn
+bench: $(VENV)/.bench nginx ## measure against other tools, in turn, and plot
 	$(RUN) $(BIN)/python -m bench $(ARGS)
 
 clean: ## remove .venv, caches and build output
@@ -39,7 +39,8 @@ clean: ## remove .venv, caches and build output
 $(VENV)/.core: EXTRAS :=
 $(VENV)/.test: EXTRAS := [test]
 $(VENV)/.check: EXTRAS := [test,check]
-$(VENV)/.core $(VENV)/.test $(VENV)/.check: pyproject.toml | $(VENV)/.created
+$(VENV)/.bench: EXTRAS := [bench]
+$(VENV)/.core $(VENV)/.test $(VENV)/.check $(VENV)/.bench: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
 	$(BIN)/python -m compileall -q s4raw
 	@touch $@

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench import rows_compute, rows_small, rows_start, rows_transfer
+from bench import plots, rows_compute, rows_shuffle, rows_sizes, rows_small, rows_start, rows_transfer, rows_workers
 from bench.lab import Lab
-from bench.measure import Row, measure
-from bench.report import Report
+from bench.measure import Curve, Row, measure, measure_curve
+from bench.report import Report, into_readme
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+README = HERE.parent / "README.md"
 
 # What would change the figures: without compiled modules on disk, say, every start-up compiles them.
 SETTINGS = ("S4_CONF_PATH", "S4_TIMEOUT", "S4RAW_SECRET_FILE", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
@@ -32,23 +33,36 @@ ROWS: dict[str, Callable[[Lab], Row]] = {
     "cp-down": rows_small.copy_down,
     "gets": rows_small.gets,
     "gets-pipelined": rows_small.gets_pipelined,
+    "workers": rows_workers.workers,
     "ls": rows_small.listing,
+    "ls-one": rows_small.listing_one,
     "map": rows_compute.map_cat,
     "shuffle": rows_compute.shuffle,
+    "shuffle-split": rows_compute.shuffle_split,
     "merge": rows_compute.merge,
+    "shuffle-gib": rows_shuffle.shuffle_gib,
     "start": rows_start.start,
+    "imports": rows_start.imports,
     "idle": rows_start.idle,
+    "map-many": rows_compute.map_many,
 }
+
+CURVES: dict[str, Callable[[Lab], Curve]] = {
+    "sizes": rows_sizes.sizes,
+    "connections": rows_sizes.connections,
+    "clients": rows_workers.clients,
+}
+NAMES = [*CURVES, *ROWS]
 
 
 def main() -> int:
     """Run the rows that are asked for; returns the exit code, which says nothing about aims."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run: {', '.join(ROWS)} (default: all)")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a smaller large file, fewer samples")
-    parser.add_argument("--dir", help="where the data goes: at most 5 GiB, removed afterwards (default: bench/.tmp)")
+    parser.add_argument("--dir", help="where the data goes: at most 6 GiB, removed afterwards (default: bench/.tmp)")
     options = parser.parse_args()
-    if unknown := set(options.rows) - set(ROWS):
+    if unknown := set(options.rows) - set(NAMES):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     for name in SETTINGS:
         os.environ.pop(name, None)
@@ -58,7 +72,7 @@ def main() -> int:
     directory.mkdir(parents=True, exist_ok=True)
     report = Report(options.quick)
     try:
-        _run(report, options.rows or list(ROWS), str(directory))
+        _run(report, options.rows or NAMES, str(directory))
     except KeyboardInterrupt:
         return 130
     finally:
@@ -86,16 +100,26 @@ def _run(report: Report, names: Sequence[str], directory: str) -> None:
                 sys.stderr.write(f"{name} ...\n")
                 report.rows.append(measure(build(lab), lab.warm))
                 lab.end_row()
+        for name, plan in CURVES.items():
+            if name in names:
+                sys.stderr.write(f"{name} ...\n")
+                report.curves.append(measure_curve(plan(lab), lab.warm, lab.end_row))
 
 
 def _record(report: Report, name: str) -> None:
-    """Write the JSON, and the table beside it; only a whole run becomes ``latest`` and the README."""
+    """Write the JSON and the pictures; those of a whole run become ``latest``, with a page, and go into README.md."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(report.as_json(), encoding="utf-8")
+    written = [RESULTS / f"{name}.json"]
+    if plots.available():
+        written += plots.draw(report.record(), RESULTS, "" if name == "latest" else f"{name}.")
+    else:
+        sys.stderr.write("no matplotlib: the plots are left out (pip install 's4raw[bench]')\n")
     if name == "latest":
-        text = f"# The last whole run\n\n`make bench`, {report.when}. Every sample is in `latest.json`.\n\n"
-        (RESULTS / "README.md").write_text(f"{text}```\n{report.table()}```\n", encoding="utf-8")
-    sys.stderr.write(f"written to {os.path.relpath(RESULTS / f'{name}.json')}\n")
+        written += [RESULTS / "README.md", README]
+        (RESULTS / "README.md").write_text(report.page(), encoding="utf-8")
+        README.write_text(into_readme(README.read_text(encoding="utf-8"), report.summary()), encoding="utf-8")
+    sys.stderr.write("".join(f"written to {os.path.relpath(path)}\n" for path in written))
 
 
 if __name__ == "__main__":

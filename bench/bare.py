@@ -12,13 +12,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from itertools import count
 from struct import Struct
 
 from bench.worker import Action, Found
 from s4raw.digest import Digest
 
 BUFFER = 1 << 20
-DEPTH = 64  # requests in flight when pipelined
 LENGTH = Struct("<Q")
 DIGEST_SIZE = 16
 SENDFILE_CHUNK = 1 << 30
@@ -39,13 +39,17 @@ def sender(path: str) -> Action:
     return _serving(serve)
 
 
-def receiver(path: str) -> Action:
-    """The server of a put: writes what comes to a file and answers with its digest. Run it once for its port."""
+def receiver(directory: str) -> Action:
+    """The server of a put: writes what comes to a new file and answers with its digest. Run it once for its port.
+
+    Always a new one: what is truncated and written again is flushed by ext4 at once.
+    """
+    os.mkdir(directory)
 
     def serve(sock: socket.socket) -> None:
-        buffer = memoryview(bytearray(BUFFER))
+        buffer, numbers = memoryview(bytearray(BUFFER)), count()
         while head := sock.recv(LENGTH.size, socket.MSG_WAITALL):
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            fd = os.open(f"{directory}/{next(numbers)}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             found = _receive(sock, LENGTH.unpack(head)[0], buffer, fd)
             os.close(fd)
             sock.sendall(found)
@@ -67,14 +71,14 @@ def getter(port: int, size: int, path: str) -> Action:
     return get
 
 
-def small_getter(port: int, size: int, count: int, depth: int) -> Action:
-    """The client of ``count`` small gets, ``depth`` of them in flight."""
-    sock, buffer = socket.create_connection(("127.0.0.1", port)), memoryview(bytearray(size))
+def many_getter(port: int, size: int, requests: int, depth: int) -> Action:
+    """The client of ``requests`` gets to nowhere, ``depth`` of them in flight."""
+    sock, buffer = socket.create_connection(("127.0.0.1", port)), memoryview(bytearray(min(size, BUFFER)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def get() -> None:
-        for begin in range(0, count, depth):
-            batch = min(depth, count - begin)
+        for begin in range(0, requests, depth):
+            batch = min(depth, requests - begin)
             sock.sendall(LENGTH.pack(size) * batch)
             for _ in range(batch):
                 _receive(sock, size, buffer, None)
@@ -82,16 +86,19 @@ def small_getter(port: int, size: int, count: int, depth: int) -> Action:
     return get
 
 
-def putter(port: int, path: str) -> Action:
-    """The client of a put."""
+def putter(port: int, path: str, size: int, requests: int = 1, depth: int = 1) -> Action:
+    """The client of ``requests`` puts of the first ``size`` bytes of a file, ``depth`` of them in flight."""
     sock, fd = socket.create_connection(("127.0.0.1", port)), os.open(path, os.O_RDONLY)
-    size = os.fstat(fd).st_size
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def put() -> None:
-        sock.sendall(LENGTH.pack(size))
-        _send_file(sock, fd, size)
-        if len(sock.recv(DIGEST_SIZE, socket.MSG_WAITALL)) != DIGEST_SIZE:
-            raise ConnectionError("the bare receiver has gone")
+        for begin in range(0, requests, depth):
+            batch = min(depth, requests - begin)
+            for _ in range(batch):
+                sock.send(LENGTH.pack(size), socket.MSG_MORE)
+                _send_file(sock, fd, size)
+            if len(sock.recv(DIGEST_SIZE * batch, socket.MSG_WAITALL)) != DIGEST_SIZE * batch:
+                raise ConnectionError("the bare receiver has gone")
 
     return put
 
@@ -116,22 +123,22 @@ def _serving(serve: Callable[[socket.socket], None]) -> Action:
 def _send_file(sock: socket.socket, fd: int, size: int) -> None:
     offset = 0
     while offset < size:
-        count = os.sendfile(sock.fileno(), fd, offset, min(size - offset, SENDFILE_CHUNK))
-        if not count:
+        sent = os.sendfile(sock.fileno(), fd, offset, min(size - offset, SENDFILE_CHUNK))
+        if not sent:
             raise EOFError("the file is shorter than it was")
-        offset += count
+        offset += sent
 
 
 def _receive(sock: socket.socket, size: int, buffer: memoryview, fd: int | None) -> bytes:
     state, left = Digest(), size
     while left:
-        count = sock.recv_into(buffer[:left], 0, socket.MSG_WAITALL)
-        if not count:
+        got = sock.recv_into(buffer[:left], 0, socket.MSG_WAITALL)
+        if not got:
             raise ConnectionError("the connection ended early")
-        state.update(buffer[:count])
+        state.update(buffer[:got])
         if fd is not None:
-            _write(fd, buffer[:count])
-        left -= count
+            _write(fd, buffer[:got])
+        left -= got
     return state.digest()
 
 

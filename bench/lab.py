@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -17,6 +18,7 @@ from itertools import count as counter
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from bench import proc
 from bench.measure import TimedSide, nothing
 from s4raw.client import Ring
 from s4raw.local import LocalRing
@@ -29,7 +31,7 @@ SERVERS = 3
 BUCKET = "bench"
 SMALL_SIZE = 4096
 SMALL_COUNT = 1000
-DISK_FACTOR = 5  # copies of the large file that may exist at once, with some room
+DISK_FACTOR = 6  # copies of the large file that may exist at once, with some room
 
 Arguments = Sequence[str] | Callable[[int], Sequence[str]]
 
@@ -63,9 +65,18 @@ class Worker:
         return self._ask(arguments)
 
     def _ask(self, order: Mapping[str, object]) -> Mapping[str, Any]:
-        assert self._process.stdin and self._process.stdout
+        self.order(order)
+        return self.answer()
+
+    def order(self, order: Mapping[str, object]) -> None:
+        """Have the action run; ``answer`` waits for it."""
+        assert self._process.stdin
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
+
+    def answer(self) -> Mapping[str, Any]:
+        """What the run that was ordered has found; raises as ``run`` does."""
+        assert self._process.stdout
         if not select.select([self._process.stdout], [], [], RUN_SECONDS)[0]:
             raise TimeoutError(f"{self._target} took more than {RUN_SECONDS:g} s")
         answer = json.loads(self._process.stdout.readline() or b'{"error": "the worker has died"}')
@@ -84,6 +95,23 @@ class Worker:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+class Workers:
+    """Several workers that run their actions at the same time."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+
+    def run(self, **arguments: object) -> Mapping[str, Any]:
+        """Run them all; the seconds until the last has ended, the CPU seconds of all, the largest one's peak."""
+        started = time.perf_counter()
+        for worker in self._workers:
+            worker.order(arguments)
+        found = [worker.answer() for worker in self._workers]
+        seconds = time.perf_counter() - started
+        cpu, peak = sum(one["cpu"] for one in found), max(one["peak"] for one in found)
+        return {"seconds": seconds, "cpu": cpu, "peak": peak}
+
+
 class Large(NamedTuple):
     """The large file: its path, its key, the key's file in the ring, its size in bytes."""
 
@@ -100,7 +128,7 @@ class Lab:
         self.quick = quick
         self._exits = ExitStack()
         self._row_exits = ExitStack()
-        self._clients: dict[int, Ring] = {}
+        self._clients: dict[str, Ring] = {}
         self._rings: dict[int, LocalRing] = {}
         self._block = os.urandom(1 << 20)
         self._numbers = counter()
@@ -151,22 +179,31 @@ class Lab:
     def ring(self, count: int = SERVERS) -> LocalRing:
         """A ring of so many servers, kept for the next row."""
         if count not in self._rings:
-            ring = LocalRing(count, self.path(f"ring{count}"))
-            self._exits.callback(ring.stop)
-            ring.start()
-            self._rings[count] = ring
+            self._rings[count] = self._start(self._exits, count)
         return self._rings[count]
 
-    def client(self, count: int = SERVERS) -> Ring:
-        """A client of that ring, to prepare and to tidy up."""
-        if count not in self._clients:
-            self._clients[count] = self._exits.enter_context(self.ring(count).client())
-        return self._clients[count]
+    def fresh_ring(self, count: int = SERVERS, *options: str) -> LocalRing:
+        """A ring for this row alone, whose servers have done nothing yet. Its data stays until the end."""
+        return self._start(self._row_exits, count, *options)
 
-    def stored(self, key: str, count: int = SERVERS) -> str:
+    def _start(self, exits: ExitStack, count: int, *options: str) -> LocalRing:
+        ring = LocalRing(count, self.path(f"ring-{self.new_number()}"), options)
+        exits.callback(ring.stop)
+        ring.start()
+        return ring
+
+    def client(self, ring: LocalRing | None = None) -> Ring:
+        """A client of a ring (None: that of SERVERS servers), to prepare and to tidy up."""
+        ring = ring or self.ring()
+        if ring.conf not in self._clients:
+            self._clients[ring.conf] = self._exits.enter_context(ring.client())
+        return self._clients[ring.conf]
+
+    def stored(self, key: str, ring: LocalRing | None = None) -> str:
         """The path of a key's file in a ring's data."""
-        index = self.ring(count).servers.index(self.client(count).stat(key).server)
-        return os.path.join(str(self.ring(count).data), str(index), key.removeprefix("s4://"))
+        ring = ring or self.ring()
+        index = ring.servers.index(self.client(ring).stat(key).server)
+        return os.path.join(str(ring.data), str(index), key.removeprefix("s4://"))
 
     # Files
 
@@ -177,9 +214,7 @@ class Lab:
         if shutil.disk_usage(self.directory).free < DISK_FACTOR * size:
             raise OSError(f"the disk behind {self.directory} needs {DISK_FACTOR * size >> 20} MiB of free space")
         path, key = self.path("large"), f"s4://{BUCKET}/large"
-        with open(path, "wb") as file:
-            for _ in range(size >> 20):
-                file.write(os.urandom(1 << 20))
+        self.random_file(path, size)
         self.client().put_file(key, path)
         return Large(path, key, self.stored(key), size)
 
@@ -189,6 +224,12 @@ class Lab:
             os.unlink(self.large.path)
             self.client().remove(self.large.key)
             del self.__dict__["large"]
+
+    def random_file(self, path: str, size: int) -> None:
+        """Make a file of so many random bytes."""
+        with open(path, "wb") as file:
+            for offset in range(0, size, 1 << 20):
+                file.write(os.urandom(min(1 << 20, size - offset)))
 
     @cached_property
     def small(self) -> str:
@@ -234,25 +275,30 @@ class Lab:
         self,
         name: str,
         argv: Arguments,
-        count: int = SERVERS,
+        ring: LocalRing | None = None,
         after: Callable[[int], None] = nothing,
         stdout: str = os.devnull,
     ) -> TimedSide:
-        """A side that is the command line of s4raw, against a ring of ``count`` servers."""
-        script = os.path.join(os.path.dirname(sys.executable), "s4raw")
-        start = [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "s4raw"]
-        ring = self.ring(count)
+        """A side that is the command line of s4raw, against a ring (None: that of SERVERS servers)."""
+        ring = ring or self.ring()
 
         def whole(turn: int) -> Sequence[str]:
-            return [*start, *(argv(turn) if callable(argv) else argv)]
+            return [*s4raw_command(), *(argv(turn) if callable(argv) else argv)]
 
         env = {CONF_VARIABLE: ring.conf}
         return self.command(name, whole, pids(ring), after, env=env, cwd=str(CHECKOUT), stdout=stdout)
 
 
+def s4raw_command() -> list[str]:
+    """How to start s4raw: by its script, as a user does, if this interpreter has one beside it."""
+    script = os.path.join(os.path.dirname(sys.executable), "s4raw")
+    return [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "s4raw"]
+
+
 def pids(ring: LocalRing) -> list[int]:
-    """The process ids of a ring's servers."""
-    return [process.pid for process in ring.processes]
+    """The process ids of a ring's servers, and of their workers."""
+    servers = [process.pid for process in ring.processes]
+    return [*servers, *(child for pid in servers for child in proc.children(pid))]
 
 
 def expect(found: object, wanted: object, what: str) -> None:

@@ -69,14 +69,15 @@ class TimedSide:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A side against another one, or (``against`` empty) its median alone, and what it should be.
+    """A side against another one, or (``against`` empty) its own figure alone, and what it should be.
 
-    ``speed`` is their time over ours and should be at least ``aim``; ``time`` is ours over theirs, at most ``aim``.
+    ``speed`` is their time over ours (alone: work per second) and should be at least ``aim``; ``time`` is ours over
+    theirs, ``memory`` our peak (client and largest server) over theirs, and both should be at most ``aim``.
     """
 
     side: str
     against: str = ""
-    measure: Literal["speed", "time"] = "time"
+    measure: Literal["speed", "time", "memory"] = "time"
     aim: float | None = None
 
 
@@ -85,6 +86,8 @@ class Row:
     """One thing to measure. ``amount`` is the work of one run, in ``work`` (bytes, keys, ...).
 
     ``touched`` is how many bytes of memory a run takes up, mostly in the page cache: so much is warmed before each.
+    ``amounts`` are those of sides that do another amount. ``remarks`` says more of what was measured, in sentences.
+    Without ``warm_up`` the first run counts, too.
     """
 
     name: str
@@ -97,6 +100,9 @@ class Row:
     unit: str = "s"
     touched: int = 32 << 20
     notes: Sequence[str] = ()
+    amounts: Mapping[str, float] = field(default_factory=dict)
+    remarks: Callable[[Measured], Sequence[str]] = lambda _: ()
+    warm_up: bool = True
 
 
 @dataclass
@@ -105,6 +111,11 @@ class Measured:
 
     row: Row
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What is to be said of the row, in sentences."""
+        return [*self.row.notes, *self.row.remarks(self)]
 
     def median(self, side: str) -> float:
         """The median of a side's values."""
@@ -122,13 +133,19 @@ class Measured:
         """The highest of the samples' peaks, in KiB."""
         return max(int(getattr(sample, what)) for sample in self.samples[side])
 
+    def rate(self, side: str) -> float:
+        """The work of a side per second."""
+        return self.row.amounts.get(side, self.row.amount) / self.median(side)
+
+    def memory(self, side: str) -> int:
+        """The highest peak of the client and that of the largest server, together, in KiB."""
+        return self.peak(side, "client_peak") + self.peak(side, "server_peak")
+
     def value(self, comparison: Comparison) -> float:
         """What a comparison comes to."""
-        ours = self.median(comparison.side)
-        if not comparison.against:
-            return ours
-        theirs = self.median(comparison.against)
-        return theirs / ours if comparison.measure == "speed" else ours / theirs
+        side, against = comparison.side, comparison.against
+        figure = {"speed": self.rate, "time": self.median, "memory": self.memory}[comparison.measure]
+        return figure(side) / figure(against) if against else figure(side)
 
     def ok(self, comparison: Comparison) -> bool | None:
         """Whether the aim is met; None where there is no aim."""
@@ -146,12 +163,13 @@ class Measured:
             "unit": row.unit,
             "amount": row.amount,
             "work": row.work,
-            "notes": list(row.notes),
+            "notes": list(self.remarks),
             "sides": [
                 {
                     "name": name,
                     "median": self.median(name),
                     "best": self.best(name),
+                    "rate": self.rate(name),
                     "samples": [sample._asdict() for sample in samples],
                 }
                 for name, samples in self.samples.items()
@@ -163,16 +181,54 @@ class Measured:
         }
 
 
+@dataclass
+class Curve:
+    """The same sides at several values of ``x``, each point a row of its own, which is built when its turn comes."""
+
+    name: str
+    title: str
+    x: str
+    points: Mapping[int, Callable[[], Row]]
+
+
+@dataclass
+class MeasuredCurve:
+    """A curve with its points."""
+
+    curve: Curve
+    points: dict[int, Measured] = field(default_factory=dict)
+
+    @property
+    def sides(self) -> Sequence[str]:
+        """The names of the sides, which are the same at each point."""
+        return list(next(iter(self.points.values())).samples)
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, for the record."""
+        curve = self.curve
+        points = [{"x": x, **measured.as_json()} for x, measured in self.points.items()]
+        return {"name": curve.name, "title": curve.title, "x": curve.x, "points": points}
+
+
 def measure(row: Row, warm: Callable[[int], object]) -> Measured:
     """Warm every side up, then run them in turn: A B, B A, A B, so that none profits from its place in the order.
 
     ``warm(bytes)`` is called before each run: what was freed by the last one may be cold again.
     """
     found = Measured(row, {side.name: [] for side in row.sides})
-    for turn in range(-1, row.samples):
+    for turn in range(-1 if row.warm_up else 0, row.samples):
         for side in row.sides if turn % 2 == 0 else reversed(row.sides):
             warm(row.touched)
             sample = side.run(turn)
             if turn >= 0:
                 found.samples[side.name].append(sample)
+    return found
+
+
+def measure_curve(curve: Curve, warm: Callable[[int], object], tidy: Callable[[], object]) -> MeasuredCurve:
+    """Measure one point after the other; ``tidy`` ends what each has started."""
+    found = MeasuredCurve(curve)
+    for x, build in curve.points.items():
+        found.points[x] = measure(build(), warm)
+        tidy()
     return found

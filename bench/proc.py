@@ -15,6 +15,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, words[11:15])) / TICKS
 
 
+def children(pid: int) -> list[int]:
+    """The process ids of a process's children."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(child) for child in file.read().split()]
+
+
 def memory_kib(pid: int | str, field: str) -> int:
     """A memory field of ``/proc/PID/status``: VmHWM (peak), VmRSS (resident), VmPTE (page tables). In KiB."""
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:

@@ -9,11 +9,12 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from textwrap import fill
 
-from bench.measure import Comparison, Measured
+from bench.measure import Comparison, Measured, MeasuredCurve
 
 HEAD = (
     "row",
@@ -29,10 +30,43 @@ HEAD = (
     "peak MiB client",
     "server",
 )
+WIDTH = 120
 RIGHT = {2, 3, 4, 8, 9, 10, 11}
+PLOTS = {
+    "throughput-size.svg": "Throughput of get and put against the size of objects",
+    "throughput-connections.svg": "Throughput against the number of connections, and of client processes",
+}
+PAGE = """\
+# The last whole run
+
+`make bench`, {when}. Every sample is in [latest.json](latest.json).
+
+{plots}
+Lines go through medians, bands from the slowest run to the fastest. The bare loops (`bench/bare.py`) move the same
+bytes over the same kind of socket with a request of 8 bytes: no protocol, no names, no checks but one digest.
+
+{summary}
+## Every row
+
+```
+{table}```
+{remarks}
+## Beside the Go s4
+
+Not of this run: these figures of the Go s4, which cannot be run here, were measured on the same kind of machine before.
+1 GiB put 0.7 GB/s, get 0.7 (to a file) to 1.4 GB/s (to /dev/null); `cp -r` of 1,000 files of 4 KiB 1.1 s up and 0.75 s
+down; `map` with cat over 1,000 keys 1.6 s; `map-to-n` of 1,000 keys into 8 files each 2.5 s; `map-from-n` of those into
+8 keys 0.16 s; `ls -r` of 10,000 keys 0.10 s; one `ls` 3 ms.
+"""
+SUMMARY_HEAD = """\
+| what | s4raw | against | ratio | CPU s client, servers | peak MiB client, server |
+| --- | --- | --- | --- | --- | --- |
+"""
+BEGIN, END = "<!-- make bench writes this -->\n", "<!-- until here -->\n"
 MARKS = {True: "ok", False: "short", None: ""}
 LEGEND = """\
-Samples were taken in turn; ratios are those of medians. speed: the other's time over ours, time: ours over the other's.
+Samples were taken in turn; ratios are those of medians. speed: the other's time over ours, time: ours over the other's,
+memory: our peak over the other's, client and largest server together.
 CPU seconds (user and system) are means of a run; a command's include its children's. Peak memory (VmHWM) is that of the
 client and of the largest server; a command shows no less than the {floor} MiB of the process that starts it. Commands
 include the start of a process, a bare loop and the library do not.
@@ -73,23 +107,52 @@ class Report:
     when: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     machine: dict[str, object] = field(default_factory=machine)
     rows: list[Measured] = field(default_factory=list)
+    curves: list[MeasuredCurve] = field(default_factory=list)
     floor_kib: int = 0
 
-    def as_json(self) -> str:
-        """The whole record."""
-        found = {"version": 1, "quick": self.quick, "when": self.when, "machine": self.machine}
-        return json.dumps({**found, "rows": [row.as_json() for row in self.rows]}, indent=1) + "\n"
+    def record(self) -> dict[str, object]:
+        """Everything that was measured."""
+        found = {"version": 2, "quick": self.quick, "when": self.when, "machine": self.machine}
+        rows, curves = [row.as_json() for row in self.rows], [curve.as_json() for curve in self.curves]
+        return {**found, "rows": rows, "curves": curves}
 
-    def table(self) -> str:
-        """All rows, aligned, with the machine above and the legend below."""
+    def as_json(self) -> str:
+        """The record as text."""
+        return json.dumps(self.record(), indent=1) + "\n"
+
+    def page(self) -> str:
+        """The page beside the record."""
+        pictures = "".join(f"![{text}]({name})\n\n" for name, text in PLOTS.items())
+        remarks = "".join(f"\n- **{name}**: {remark}\n" for name, remark in self._remarks())
+        return PAGE.format(
+            when=self.when, plots=pictures, summary=self._short_table(), table=self.table(False), remarks=remarks
+        )
+
+    def summary(self) -> str:
+        """What README.md shows."""
+        pictures = "".join(f"![{text}](bench/results/{name})\n\n" for name, text in PLOTS.items())
+        facts = f"{self.machine['cores']} cores, {self.machine['memory GiB']} GiB, {self.machine['python']}"
+        return f"{pictures}{self._short_table()}\n{facts}, {self.when[:10]}.\n"
+
+    def _short_table(self) -> str:
+        lines = (_short_line(measured, c) for measured in self.rows for c in measured.row.comparisons if c.against)
+        return SUMMARY_HEAD + "".join(lines)
+
+    def _remarks(self) -> Iterator[tuple[str, str]]:
+        return ((measured.row.name, remark) for measured in self.rows for remark in measured.remarks)
+
+    def table(self, remarks: bool = True) -> str:
+        """All rows, aligned, with the machine above and the curves and the legend below."""
         facts = "".join(f"{name}: {value}\n" for name, value in self.machine.items())
         lines = [HEAD, *(line for row in self.rows for line in _lines(row))]
-        notes = [f"{measured.row.name}: {note}\n" for measured in self.rows for note in measured.row.notes]
+        notes = [fill(f"{name}: {remark}", WIDTH) + "\n" for name, remark in self._remarks()] if remarks else []
         notes += [f"Short of its aim: {line}\n" for line in self.short()]
         if self.quick:
             notes.append("A quick run: the large file is smaller and the samples are few.\n")
         legend = LEGEND.format(floor=round(self.floor_kib / 1024))
-        return "\n".join((facts, _aligned(lines), legend + "".join(notes)))
+        tables = [_aligned(lines, RIGHT)] if self.rows else []
+        tables += [_curve_table(curve) for curve in self.curves]
+        return "\n".join((facts, *tables, legend + "".join(notes)))
 
     def short(self) -> list[str]:
         """The aims that were missed, in words."""
@@ -99,6 +162,43 @@ class Report:
             for comparison in measured.row.comparisons
             if measured.ok(comparison) is False
         ]
+
+
+def into_readme(text: str, summary: str) -> str:
+    """A text with what stands between the two marks replaced. Raises ValueError for one without marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md has no {BEGIN.strip()} ... {END.strip()} for the figures")
+    return f"{before}{begin}\n{summary}\n{end}{after}"
+
+
+def _short_line(measured: Measured, comparison: Comparison) -> str:
+    """One comparison in Markdown."""
+    side = comparison.side
+    median, _, rate = _figures(measured, side)
+    client_cpu, server_cpu, client_peak, server_peak = _costs(measured, side)
+    cells = (
+        f"{measured.row.name}: {side}",
+        f"{median}, {rate}" if rate else median,
+        comparison.against,
+        f"{comparison.measure} {measured.value(comparison):.2f}",
+        ", ".join(filter(None, (client_cpu, server_cpu))),
+        ", ".join(filter(None, (client_peak, server_peak))),
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _curve_table(measured: MeasuredCurve) -> str:
+    """A line for each point: the rates of all sides, and the ratios."""
+    points = measured.points
+    ratios = next(iter(points.values())).row.comparisons
+    head = [measured.curve.x, *measured.sides, *(f"{c.side} / {c.against}" for c in ratios)]
+    lines = [head]
+    for x, point in points.items():
+        rates = [_rate(point, side) for side in measured.sides]
+        lines.append([f"{x:,}", *rates, *(f"{point.value(c):.2f}" for c in ratios)])
+    return f"{measured.curve.name}: {measured.curve.title}\n" + _aligned(lines, set(range(len(head))))
 
 
 def _lines(measured: Measured) -> Iterator[Sequence[str]]:
@@ -117,6 +217,8 @@ def _compared(measured: Measured, comparison: Comparison) -> tuple[str, str, str
 
 def _ratio(measured: Measured, comparison: Comparison) -> str:
     value = measured.value(comparison)
+    if not comparison.against and comparison.measure == "speed":
+        return f"{value:,.0f} {measured.row.work}/s"
     if not comparison.against:
         return f"{value:.3g} {measured.row.unit}"
     return f"{comparison.measure} {value:.2f} of {comparison.against}"
@@ -125,8 +227,10 @@ def _ratio(measured: Measured, comparison: Comparison) -> str:
 def _aim(measured: Measured, comparison: Comparison) -> str:
     if comparison.aim is None:
         return ""
-    unit = "" if comparison.against else f" {measured.row.unit}"
-    return f"{'>=' if comparison.measure == 'speed' else '<='} {comparison.aim:g}{unit}"
+    faster = comparison.measure == "speed"
+    unit = "" if comparison.against else f" {measured.row.work}/s" if faster else f" {measured.row.unit}"
+    aim = f"{comparison.aim:,.0f}" if comparison.aim >= 1000 else f"{comparison.aim:g}"
+    return f"{'>=' if faster else '<='} {aim}{unit}"
 
 
 def _figures(measured: Measured, side: str) -> tuple[str, str, str]:
@@ -134,8 +238,12 @@ def _figures(measured: Measured, side: str) -> tuple[str, str, str]:
     spoken = [_spoken(number, row.unit) for number in (value, measured.best(side))]
     if row.unit != "s":
         return spoken[0], spoken[1], ""
-    rate = row.amount / value
-    return spoken[0], spoken[1], f"{rate / 1e9:.2f} GB/s" if row.work == "B" else f"{rate:,.0f} {row.work}/s"
+    return spoken[0], spoken[1], _rate(measured, side)
+
+
+def _rate(measured: Measured, side: str) -> str:
+    rate, work = measured.rate(side), measured.row.work
+    return f"{rate / 1e9:.3g} GB/s" if work == "B" else f"{rate:,.0f} {work}/s"
 
 
 def _spoken(value: float, unit: str) -> str:
@@ -152,12 +260,12 @@ def _costs(measured: Measured, side: str) -> tuple[str, str, str, str]:
     return first, second, third, fourth
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def _aligned(lines: Sequence[Sequence[str]], right: Container[int]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ""
     for line in lines:
         cells = (
-            cell.rjust(width) if index in RIGHT else cell.ljust(width)
+            cell.rjust(width) if index in right else cell.ljust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         text += "  ".join(cells).rstrip() + "\n"

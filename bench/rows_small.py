@@ -1,16 +1,18 @@
-"""Many small keys: cp -r both ways, gets one by one and pipelined, a long listing."""
+"""Many small keys: cp -r both ways, gets one by one and pipelined, listings."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from bench.lab import BUCKET, SERVERS, SMALL_COUNT, SMALL_SIZE, Lab, expect, pids
+from bench.lab import BUCKET, SMALL_COUNT, SMALL_SIZE, Lab, expect, pids
 from bench.measure import Comparison, Row, Side, TimedSide
-from s4raw import bulk
+from s4raw import bulk, pipeline
 from s4raw.keys import Key
+from s4raw.local import LocalRing
 
-COPY_SECONDS = 0.4
+COPY_SECONDS = 0.25
+GETS_AIM, PIPELINED_AIM = 10_000, 40_000  # a second
 LISTED = 10_000
 PASSES = 5
 CLI, LOCAL, BARE, LIBRARY = "s4raw cp -r", "local cp -r", "bare loop", "s4raw library"
@@ -70,49 +72,71 @@ def files_below(directory: Callable[[int], str], count: int) -> Callable[[int], 
     return check
 
 
-def keys_below(lab: Lab, prefix: Callable[[int], str], count: int, servers: int = SERVERS) -> Callable[[int], None]:
+def keys_below(
+    lab: Lab, prefix: Callable[[int], str], count: int, ring: LocalRing | None = None
+) -> Callable[[int], None]:
     """A check that a run has made so many keys."""
 
     def check(turn: int) -> None:
-        found = sum(1 for _ in lab.client(servers).list(prefix(turn), recursive=True))
+        found = sum(1 for _ in lab.client(ring).list(prefix(turn), recursive=True))
         expect(found, count, f"keys below {prefix(turn)}")
 
     return check
 
 
-def put_small(lab: Lab, name: str, count: int = SERVERS) -> str:
-    """Put the small files below ``name/``, in a ring of ``count`` servers; returns the prefix.
+def put_small(lab: Lab, name: str, ring: LocalRing | None = None) -> str:
+    """Put the small files below ``name/``, in a ring (None: that of SERVERS servers); returns the prefix.
 
     Their names are numbers, so they are spread evenly.
     """
-    client = lab.client(count)
     names = sorted(os.listdir(lab.small))
     items = [bulk.Item(Key(BUCKET, f"{name}/{file}"), os.path.join(lab.small, file)) for file in names]
-    bulk.transfer(client, items, lambda _item, _size: None, upload=True)
+    bulk.transfer(lab.client(ring), items, lambda _item, _size: None, upload=True)
     return f"s4://{BUCKET}/{name}/"
 
 
 def gets(lab: Lab) -> Row:
-    """Small gets, one after the other."""
-    return _gets(lab, "gets", "small gets, one after the other", 1)
+    """Small gets, one after the other, on one connection."""
+    ring = lab.ring(1)
+    keys = small_keys(put_small(lab, "gets", ring))
+    library = lab.worker("bench.library:get_each", conf=ring.conf, keys=keys, passes=PASSES)
+    sides: list[Side] = [_bare_gets(lab, keys[0], ring, 1), TimedSide(LIBRARY, library, pids(ring))]
+    return _gets(lab, "gets", "small gets, one after the other, on one connection", sides, {LIBRARY: GETS_AIM})
 
 
 def gets_pipelined(lab: Lab) -> Row:
-    """Small gets, pipelined."""
-    return _gets(lab, "gets-pipelined", "small gets, pipelined", bulk.WINDOW)
+    """Small gets, pipelined: on one connection, and on three to as many servers."""
+    one, three = lab.ring(1), lab.ring()
+    aims = {}
+    keys = small_keys(put_small(lab, "gets-pipelined", one))
+    sides: list[Side] = [_bare_gets(lab, keys[0], one, pipeline.WINDOW)]
+    for ring in (one, three):
+        prefix = put_small(lab, "gets-pipelined-too", ring)
+        many = lab.worker("bench.library:get_many", conf=ring.conf, keys=small_keys(prefix), passes=PASSES)
+        name = f"{LIBRARY}, {ring.count} server{'s' * (ring.count > 1)}"
+        sides.append(TimedSide(name, many, pids(ring)))
+        aims[name] = PIPELINED_AIM
+    return _gets(lab, "gets-pipelined", "small gets, pipelined", sides, aims)
 
 
-def _gets(lab: Lab, name: str, title: str, depth: int) -> Row:
-    ring, prefix = lab.ring(), put_small(lab, name)
-    keys = [f"{prefix}{number:04}" for number in range(SMALL_COUNT)]
-    count = len(keys) * PASSES
-    sender = lab.worker("bench.bare:sender", path=lab.stored(keys[0]))
-    options = {"size": SMALL_SIZE, "count": count, "depth": depth}
-    bare = lab.worker("bench.bare:small_getter", port=sender.run()["port"], **options)
-    target = "bench.library:get_each" if depth == 1 else "bench.library:get_train"
-    library = lab.worker(target, conf=ring.conf, keys=keys, passes=PASSES)
-    sides: list[Side] = [TimedSide(BARE, bare, [sender.pid]), TimedSide(LIBRARY, library, pids(ring))]
-    return Row(name, title, sides, [Comparison(LIBRARY, BARE, "speed")], lab.samples(9, 3), count, "gets")
+def small_keys(prefix: str) -> list[str]:
+    """The keys that ``put_small`` has put below a prefix."""
+    return [f"{prefix}{number:04}" for number in range(SMALL_COUNT)]
+
+
+def _bare_gets(lab: Lab, key: str, ring: LocalRing, depth: int) -> Side:
+    sender = lab.worker("bench.bare:sender", path=lab.stored(key, ring))
+    options = {"size": SMALL_SIZE, "requests": SMALL_COUNT * PASSES, "depth": depth}
+    return TimedSide(BARE, lab.worker("bench.bare:many_getter", port=sender.run()["port"], **options), [sender.pid])
+
+
+def _gets(lab: Lab, name: str, title: str, sides: list[Side], aims: Mapping[str, int]) -> Row:
+    comparisons = [
+        comparison
+        for side, aim in aims.items()
+        for comparison in (Comparison(side, BARE, "speed"), Comparison(side, measure="speed", aim=aim))
+    ]
+    return Row(name, title, sides, comparisons, lab.samples(9, 3), SMALL_COUNT * PASSES, "gets")
 
 
 def listing(lab: Lab) -> Row:
@@ -135,3 +159,23 @@ def listing(lab: Lab) -> Row:
     ]
     title, comparisons = f"listing of {LISTED} keys", [Comparison("s4raw ls -r", "find -printf")]
     return Row("ls", title, sides, comparisons, lab.samples(9, 3), LISTED, "keys")
+
+
+def listing_one(lab: Lab) -> Row:
+    """One directory of ten keys, as it is looked at by hand."""
+    ring, name = lab.ring(), "s4raw library"
+    prefix, count = f"s4://{BUCKET}/ten/", 10
+    for number in range(count):
+        lab.client().put(f"{prefix}{number:04}", b"")
+    directory = lab.path("ten")
+    os.mkdir(directory)
+    for number in range(count):
+        open(os.path.join(directory, f"{number:04}"), "wb").close()
+    library = lab.worker("bench.library:list_prefix", conf=ring.conf, prefix=prefix)
+    sides: list[Side] = [
+        lab.command("ls -l", ["ls", "-l", directory]),
+        lab.s4raw("s4raw ls", ["ls", prefix]),
+        TimedSide(name, library, pids(ring)),
+    ]
+    comparisons = [Comparison("s4raw ls", "ls -l"), Comparison(name, "ls -l")]
+    return Row("ls-one", f"one ls of {count} keys", sides, comparisons, lab.samples(31, 9), 1, "listings")

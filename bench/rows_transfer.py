@@ -1,15 +1,17 @@
-"""One large file: get to nowhere and to a file, put."""
+"""One large file: get to nowhere and to a file, put; over one connection and several."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from bench.lab import BUCKET, Lab, expect, pids
 from bench.measure import Comparison, Row, Side, TimedSide
 from bench.nginx import Nginx, missing
 
 BARE, LIBRARY, CLI, CURL = "bare loop", "s4raw library", "s4raw cp", "nginx + curl"
-GET_AIM, PUT_AIM, CURL_AIM = 0.85, 0.8, 1.0
+AIM, CURL_AIM = 0.9, 1.0
+CONNECTIONS = (2, 4)
 
 
 def get_null(lab: Lab) -> Row:
@@ -25,12 +27,7 @@ def get_file(lab: Lab) -> Row:
 def _get(lab: Lab, name: str, title: str, target: str) -> Row:
     large, ring = lab.large, lab.ring()
     to_file = target != os.devnull
-
-    def drop(_turn: int) -> None:
-        if to_file:
-            expect(os.path.getsize(target), large.size, f"{name}: bytes in the file")
-            os.unlink(target)
-
+    drop = drop_file(target, large.size) if to_file else lambda _turn: None
     sender = lab.worker("bench.bare:sender", path=large.stored)
     port = sender.run()["port"]
     bare = lab.worker("bench.bare:getter", port=port, size=large.size, path=target if to_file else "")
@@ -40,7 +37,11 @@ def _get(lab: Lab, name: str, title: str, target: str) -> Row:
         TimedSide(LIBRARY, library, pids(ring), after=drop),
         lab.s4raw(CLI, ["cp", large.key, target], after=drop),
     ]
-    comparisons = [Comparison(LIBRARY, BARE, "speed", GET_AIM), Comparison(CLI, BARE, "speed", GET_AIM)]
+    comparisons = [Comparison(LIBRARY, BARE, "speed", AIM), Comparison(CLI, BARE, "speed", AIM)]
+    for count in CONNECTIONS if to_file else ():  # what is not a file is fetched in order
+        several = f"{CLI} --connections {count}"
+        sides.append(lab.s4raw(several, ["cp", "--connections", str(count), large.key, target], after=drop))
+        comparisons.append(Comparison(several, BARE, "speed"))
     notes = []
     if absent := missing():
         notes.append(f"{CURL} is left out: no {absent} here")
@@ -51,34 +52,63 @@ def _get(lab: Lab, name: str, title: str, target: str) -> Row:
         sides.append(lab.command(CURL, argv, [nginx.pid], drop))
         comparisons.append(Comparison(CLI, CURL, "speed", CURL_AIM))
     touched = large.size if to_file else 32 << 20
-    return Row(name, title, sides, comparisons, lab.samples(9, 5), large.size, "B", touched=touched, notes=notes)
+    return Row(name, title, sides, comparisons, lab.samples(7, 2), large.size, "B", touched=touched, notes=notes)
 
 
 def put(lab: Lab) -> Row:
     """A large file to a key."""
-    large, ring, client = lab.large, lab.ring(), lab.client()
-    target = os.path.join(str(ring.data), "bare")
-    receiver = lab.worker("bench.bare:receiver", path=target)
+    large, ring = lab.large, lab.ring()
+    target = lab.path("bare-put")
+    receiver = lab.worker("bench.bare:receiver", directory=target)
+    key, drop_key = put_target(lab, large.size)
+    bare = lab.worker("bench.bare:putter", port=receiver.run()["port"], path=large.path, size=large.size)
+    library = lab.worker("bench.library:put_file", conf=ring.conf, path=large.path)
+    sides: list[Side] = [
+        TimedSide(BARE, bare, [receiver.pid], after=drop_files(target, large.size)),
+        TimedSide(LIBRARY, library, pids(ring), lambda turn: {"key": key(turn)}, drop_key),
+        lab.s4raw(CLI, lambda turn: ["cp", large.path, key(turn)], after=drop_key),
+    ]
+    comparisons = [Comparison(LIBRARY, BARE, "speed", AIM), Comparison(CLI, BARE, "speed", AIM)]
+    for count in CONNECTIONS:
+        several, option = f"{CLI} --connections {count}", ["--connections", str(count)]
+        sides.append(lab.s4raw(several, lambda turn, o=option: ["cp", *o, large.path, key(turn)], after=drop_key))
+        comparisons.append(Comparison(several, BARE, "speed"))
+    lab.at_row_end(lab.drop_large)
+    samples = lab.samples(7, 2)
+    return Row("put", "put of a large file", sides, comparisons, samples, large.size, "B", touched=large.size)
 
-    def drop_file(_turn: int) -> None:
-        expect(os.path.getsize(target), large.size, "put: bytes in the file")
-        os.unlink(target)
+
+def drop_file(path: str, size: int) -> Callable[[int], None]:
+    """A check that a run has made a file of so many bytes, which goes."""
+
+    def drop(_turn: int) -> None:
+        expect(os.path.getsize(path), size, f"bytes in {path}")
+        os.unlink(path)
+
+    return drop
+
+
+def drop_files(directory: str, size: int) -> Callable[[int], None]:
+    """A check that a run has made files of so many bytes together, which go."""
+
+    def drop(_turn: int) -> None:
+        entries = list(os.scandir(directory))
+        expect(sum(entry.stat().st_size for entry in entries), size, f"bytes below {directory}")
+        for entry in entries:
+            os.unlink(entry.path)
+
+    return drop
+
+
+def put_target(lab: Lab, size: int) -> tuple[Callable[[int], str], Callable[[int], None]]:
+    """A turn's key, in the ring of SERVERS servers, and a check that it has so many bytes, after which it goes."""
+    client = lab.client()
 
     def key(turn: int) -> str:
         return f"s4://{BUCKET}/put/{turn}"
 
-    def drop_key(turn: int) -> None:
-        expect(client.stat(key(turn)).size, large.size, "put: bytes in the key")
+    def drop(turn: int) -> None:
+        expect(client.stat(key(turn)).size, size, f"bytes in {key(turn)}")
         client.remove(key(turn))
 
-    bare = lab.worker("bench.bare:putter", port=receiver.run()["port"], path=large.path)
-    library = lab.worker("bench.library:put_file", conf=ring.conf, path=large.path)
-    sides: list[Side] = [
-        TimedSide(BARE, bare, [receiver.pid], after=drop_file),
-        TimedSide(LIBRARY, library, pids(ring), lambda turn: {"key": key(turn)}, drop_key),
-        lab.s4raw(CLI, lambda turn: ["cp", large.path, key(turn)], after=drop_key),
-    ]
-    comparisons = [Comparison(LIBRARY, BARE, "speed", PUT_AIM), Comparison(CLI, BARE, "speed", PUT_AIM)]
-    lab.at_row_end(lab.drop_large)
-    samples = lab.samples(9, 5)
-    return Row("put", "put of a large file", sides, comparisons, samples, large.size, "B", touched=large.size)
+    return key, drop

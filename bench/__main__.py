@@ -40,19 +40,19 @@ ROWS: dict[str, Callable[[Lab], Row]] = {
     "shuffle": rows_compute.shuffle,
     "shuffle-split": rows_compute.shuffle_split,
     "merge": rows_compute.merge,
-    "shuffle-gib": rows_shuffle.shuffle_gib,
     "start": rows_start.start,
     "imports": rows_start.imports,
     "idle": rows_start.idle,
     "map-many": rows_compute.map_many,
+    "shuffle-gib": rows_shuffle.shuffle_gib,
 }
 
 CURVES: dict[str, Callable[[Lab], Curve]] = {
-    "sizes": rows_sizes.sizes,
-    "connections": rows_sizes.connections,
     "clients": rows_workers.clients,
+    "connections": rows_sizes.connections,
+    "sizes": rows_sizes.sizes,
 }
-NAMES = [*CURVES, *ROWS]
+NAMES = [*ROWS, *CURVES]
 
 
 def main() -> int:
@@ -60,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a smaller large file, fewer samples")
-    parser.add_argument("--dir", help="where the data goes: at most 6 GiB, removed afterwards (default: bench/.tmp)")
+    parser.add_argument("--dir", help="where the data goes: at most 8 GiB, removed afterwards (default: bench/.tmp)")
     options = parser.parse_args()
     if unknown := set(options.rows) - set(NAMES):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")

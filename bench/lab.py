@@ -31,7 +31,7 @@ SERVERS = 3
 BUCKET = "bench"
 SMALL_SIZE = 4096
 SMALL_COUNT = 1000
-DISK_FACTOR = 6  # copies of the large file that may exist at once, with some room
+DISK_FACTOR = 8  # copies of the large file that may exist at once, small ones that stay, some room
 
 Arguments = Sequence[str] | Callable[[int], Sequence[str]]
 

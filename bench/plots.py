@@ -32,7 +32,7 @@ SPOKEN = {
     "s4raw put": "s4raw put",
     "bare get": "bare loop, get",
     "bare put": "bare loop, put",
-    "bare loops": "bare loops, a pair of processes for each",
+    "bare loops": "bare loops, in as many processes",
 }
 STYLE = {
     "figure.facecolor": "white",
@@ -115,13 +115,13 @@ def _connections(figure: Figure, curves: Curves) -> None:
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
     left.set_ylim(0)
-    left.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.36))
+    left.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.16))
     right.set_yscale("log")
     low, high = right.get_ylim()
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= tick <= high]
     right.set_yticks(ticks, [str(tick) for tick in ticks])
     right.minorticks_off()
-    right.legend(loc="lower center", ncols=1, bbox_to_anchor=(0.5, -0.42))
+    right.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.16), columnspacing=1.2)
 
 
 def _lines(axes: Axes, curve: Mapping[str, Any], unit: float, names: Sequence[str]) -> None:

@@ -14,9 +14,8 @@ from s4raw.local import LocalRing
 GET, PUT, BARE_GET, BARE_PUT = "s4raw get", "s4raw put", "bare get", "bare put"
 SMALLEST, LARGEST, LARGEST_QUICK = 10, 30, 26  # powers of 2
 MOST_KEYS = 2000
-RUN_BYTES = 256 << 20  # of a run with keys that are not larger
-IN_MEMORY = 1 << 20  # a key that is got with others, pipelined, into memory
-STAYS = 64 << 10  # a key that is not removed before the end: see rows_small
+SMALL = 1 << 20  # keys that are got pipelined, into memory, and that are not removed before the end: see rows_small
+SMALL_BYTES, LARGE_BYTES = 64 << 20, 256 << 20  # of a run
 SHARED, SHARED_QUICK = 256 << 20, 64 << 20
 
 
@@ -33,12 +32,13 @@ def sizes(lab: Lab) -> Curve:
 
 def _size_row(lab: Lab, size: int) -> Row:
     ring = lab.ring(1)
-    count = max(1, min(MOST_KEYS, RUN_BYTES // size) // (4 if lab.quick else 1))
+    run = (SMALL_BYTES if size <= SMALL else LARGE_BYTES) // (4 if lab.quick else 1)
+    count = max(1, min(MOST_KEYS, run // size))
     path, key = lab.path(f"size-{size}"), f"s4://{BUCKET}/size/{size}"
     lab.random_file(path, size)
     lab.at_row_end(os.unlink, path)
     lab.client(ring).put_file(key, path)
-    depth = pipeline.WINDOW if size <= IN_MEMORY else 1
+    depth = pipeline.WINDOW if size <= SMALL else 1
     sender, receiver = (
         lab.worker("bench.bare:sender", path=path),
         lab.worker("bench.bare:receiver", directory=f"{path}-got"),
@@ -46,7 +46,7 @@ def _size_row(lab: Lab, size: int) -> Row:
     options = {"size": size, "requests": count, "depth": depth}
     getter = lab.worker("bench.bare:many_getter", port=sender.run()["port"], **options)
     putter = lab.worker("bench.bare:putter", port=receiver.run()["port"], path=path, **options)
-    drop = drop_files(f"{path}-got", size * count) if size > STAYS else nothing
+    drop = drop_files(f"{path}-got", size * count) if size > SMALL else nothing
     sides: list[Side] = [
         TimedSide(BARE_GET, getter, [sender.pid]),
         _get(lab, ring, key, size, count),
@@ -59,7 +59,7 @@ def _size_row(lab: Lab, size: int) -> Row:
 
 
 def _get(lab: Lab, ring: LocalRing, key: str, size: int, count: int) -> Side:
-    if size <= IN_MEMORY:
+    if size <= SMALL:
         worker = lab.worker("bench.library:get_many", conf=ring.conf, keys=[key] * count, passes=1)
     else:
         worker = lab.worker("bench.library:get_file", conf=ring.conf, key=key, path=os.devnull, passes=count)
@@ -75,7 +75,7 @@ def _put(lab: Lab, ring: LocalRing, path: str, size: int, count: int) -> Side:
     def check(turn: int) -> None:
         found = sum(entry.size or 0 for entry in client.list(prefix(turn), recursive=True))
         expect(found, size * count, f"bytes below {prefix(turn)}")
-        if size > STAYS:
+        if size > SMALL:
             client.remove_all(prefix(turn))
 
     return TimedSide(PUT, worker, pids(ring), lambda turn: {"prefix": prefix(turn)}, check)

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -95,15 +96,16 @@ def _interrupt(*_: object) -> None:
 def _run(report: Report, names: Sequence[str], directory: str) -> None:
     with Lab(directory, report.quick) as lab:
         report.floor_kib = lab.commands.run(argv=["true"])["peak"]
-        for name, build in ROWS.items():
-            if name in names:
-                sys.stderr.write(f"{name} ...\n")
-                report.rows.append(measure(build(lab), lab.warm))
+        for name in filter(names.__contains__, NAMES):
+            started = time.monotonic()
+            sys.stderr.write(f"{name} ...")
+            sys.stderr.flush()
+            if name in ROWS:
+                report.rows.append(measure(ROWS[name](lab), lab.warm))
                 lab.end_row()
-        for name, plan in CURVES.items():
-            if name in names:
-                sys.stderr.write(f"{name} ...\n")
-                report.curves.append(measure_curve(plan(lab), lab.warm, lab.end_row))
+            else:
+                report.curves.append(measure_curve(CURVES[name](lab), lab.warm, lab.end_row))
+            sys.stderr.write(f" {time.monotonic() - started:.0f} s\n")
 
 
 def _record(report: Report, name: str) -> None:

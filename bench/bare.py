@@ -39,17 +39,18 @@ def sender(path: str) -> Action:
     return _serving(serve)
 
 
-def receiver(directory: str) -> Action:
-    """The server of a put: writes what comes to a new file and answers with its digest. Run it once for its port.
+def receiver(directory: str, offset: int | None = None) -> Action:
+    """The server of a put: writes what comes to a file and answers with its digest. Run it once for its port.
 
-    Always a new one: what is truncated and written again is flushed by ext4 at once.
+    Each file is a new one, since what is truncated and written again is flushed by ext4 at once; with ``offset`` it is
+    one that several receivers share, from there.
     """
-    os.mkdir(directory)
+    os.makedirs(directory, exist_ok=True)
 
     def serve(sock: socket.socket) -> None:
         buffer, numbers = memoryview(bytearray(BUFFER)), count()
         while head := sock.recv(LENGTH.size, socket.MSG_WAITALL):
-            fd = os.open(f"{directory}/{next(numbers)}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            fd = _open(f"{directory}/{next(numbers) if offset is None else 'shared'}", offset or 0)
             found = _receive(sock, LENGTH.unpack(head)[0], buffer, fd)
             os.close(fd)
             sock.sendall(found)
@@ -57,12 +58,12 @@ def receiver(directory: str) -> Action:
     return _serving(serve)
 
 
-def getter(port: int, size: int, path: str) -> Action:
-    """The client of a get, to a file or to nowhere (an empty ``path``)."""
+def getter(port: int, size: int, path: str, offset: int = 0) -> Action:
+    """The client of a get, to a file, from an offset in it, or to nowhere (an empty ``path``)."""
     sock, buffer = socket.create_connection(("127.0.0.1", port)), memoryview(bytearray(BUFFER))
 
     def get() -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644) if path else None
+        fd = _open(path, offset) if path else None
         sock.sendall(LENGTH.pack(size))
         _receive(sock, size, buffer, fd)
         if fd is not None:
@@ -140,6 +141,12 @@ def _receive(sock: socket.socket, size: int, buffer: memoryview, fd: int | None)
             _write(fd, buffer[:got])
         left -= got
     return state.digest()
+
+
+def _open(path: str, offset: int) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    os.lseek(fd, offset, os.SEEK_SET)
+    return fd
 
 
 def _write(fd: int, data: memoryview) -> None:

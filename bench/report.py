@@ -45,7 +45,6 @@ PAGE = """\
 Lines go through medians, bands from the slowest run to the fastest. The bare loops (`bench/bare.py`) move the same
 bytes over the same kind of socket with a request of 8 bytes: no protocol, no names, no checks but one digest.
 
-{summary}
 ## Every row
 
 ```
@@ -59,7 +58,7 @@ down; `map` with cat over 1,000 keys 1.6 s; `map-to-n` of 1,000 keys into 8 file
 8 keys 0.16 s; `ls -r` of 10,000 keys 0.10 s; one `ls` 3 ms.
 """
 SUMMARY_HEAD = """\
-| what | s4raw | against | ratio | CPU s client, servers | peak MiB client, server |
+| what | who | figure | ratio | CPU s client, servers | peak MiB client, server |
 | --- | --- | --- | --- | --- | --- |
 """
 BEGIN, END = "<!-- make bench writes this -->\n", "<!-- until here -->\n"
@@ -122,21 +121,16 @@ class Report:
 
     def page(self) -> str:
         """The page beside the record."""
-        pictures = "".join(f"![{text}]({name})\n\n" for name, text in PLOTS.items())
-        remarks = "".join(f"\n- **{name}**: {remark}\n" for name, remark in self._remarks())
-        return PAGE.format(
-            when=self.when, plots=pictures, summary=self._short_table(), table=self.table(False), remarks=remarks
-        )
+        pictures = "\n".join(f"![{text}]({name})\n" for name, text in PLOTS.items())
+        remarks = "".join(f"- `{name}`: {remark}\n" for name, remark in self._remarks())
+        return PAGE.format(when=self.when, plots=pictures, table=self.table(False), remarks=remarks and f"\n{remarks}")
 
     def summary(self) -> str:
         """What README.md shows."""
         pictures = "".join(f"![{text}](bench/results/{name})\n\n" for name, text in PLOTS.items())
         facts = f"{self.machine['cores']} cores, {self.machine['memory GiB']} GiB, {self.machine['python']}"
-        return f"{pictures}{self._short_table()}\n{facts}, {self.when[:10]}.\n"
-
-    def _short_table(self) -> str:
-        lines = (_short_line(measured, c) for measured in self.rows for c in measured.row.comparisons if c.against)
-        return SUMMARY_HEAD + "".join(lines)
+        lines = "".join(_short_line(measured) for measured in self.rows)
+        return f"{pictures}{SUMMARY_HEAD}{lines}\n{facts}, {self.when[:10]}.\n"
 
     def _remarks(self) -> Iterator[tuple[str, str]]:
         return ((measured.row.name, remark) for measured in self.rows for remark in measured.remarks)
@@ -173,16 +167,18 @@ def into_readme(text: str, summary: str) -> str:
     return f"{before}{begin}\n{summary}\n{end}{after}"
 
 
-def _short_line(measured: Measured, comparison: Comparison) -> str:
-    """One comparison in Markdown."""
+def _short_line(measured: Measured) -> str:
+    """A row's first comparison with another side, or else its first, in Markdown."""
+    comparisons = measured.row.comparisons
+    comparison = next((c for c in comparisons if c.against), comparisons[0])
     side = comparison.side
     median, _, rate = _figures(measured, side)
     client_cpu, server_cpu, client_peak, server_peak = _costs(measured, side)
     cells = (
-        f"{measured.row.name}: {side}",
+        measured.row.title,
+        side,
         f"{median}, {rate}" if rate else median,
-        comparison.against,
-        f"{comparison.measure} {measured.value(comparison):.2f}",
+        _ratio(measured, comparison) if comparison.against else "",
         ", ".join(filter(None, (client_cpu, server_cpu))),
         ", ".join(filter(None, (client_peak, server_peak))),
     )

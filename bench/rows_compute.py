@@ -41,7 +41,7 @@ def map_cat(lab: Lab) -> Row:
     ]
     comparisons = [Comparison(name, FLOOR, "time", MAP_AIM) for name in names.values()]
     comparisons.append(Comparison(names[SERVERS], wide))
-    samples = lab.samples(7, 2)
+    samples = lab.samples(7, 1)
     return Row("map", f"map of {SMALL_COUNT} keys with cat", sides, comparisons, samples, SMALL_COUNT, "keys")
 
 
@@ -65,7 +65,7 @@ def _shuffle(lab: Lab, row: str, by: str, command: str, before: str) -> Row:
         _xargs(lab, FLOOR, 4, alike, inputs, count),
         _mapper(lab, name, "map-to-n", prefix, command, count),
     ]
-    title, samples = f"shuffle of {SMALL_COUNT} keys into {BUCKETS} files each, by {by}", lab.samples(5, 2)
+    title, samples = f"shuffle of {SMALL_COUNT} keys into {BUCKETS} files each, by {by}", lab.samples(5, 1)
     return Row(row, title, sides, [Comparison(name, FLOOR)], samples, SMALL_COUNT, "keys")
 
 

@@ -121,32 +121,21 @@ def _shared_row(lab: Lab, size: int, count: int) -> Row:
 
 
 def _bare_get(lab: Lab, path: str, size: int, count: int) -> Side:
-    senders = [lab.worker("bench.bare:sender", path=path) for _ in range(count)]
-    targets = [f"{path}-bare{number}" for number in range(count)]
+    """As many loops, each with its part of one file: who writes to a file excludes all others, whatever they are."""
+    got, senders = f"{path}-bare", [lab.worker("bench.bare:sender", path=path) for _ in range(count)]
     getters = [
-        lab.worker("bench.bare:getter", port=sender.run()["port"], size=size, path=target)
-        for sender, target in zip(senders, targets, strict=True)
+        lab.worker("bench.bare:getter", port=sender.run()["port"], size=size, path=got, offset=number * size)
+        for number, sender in enumerate(senders)
     ]
-    return TimedSide(
-        BARE_GET, Workers(getters), [sender.pid for sender in senders], after=_each(drop_file, targets, size)
-    )
+    servers = [sender.pid for sender in senders]
+    return TimedSide(BARE_GET, Workers(getters), servers, after=drop_file(got, size * count))
 
 
 def _bare_put(lab: Lab, path: str, size: int, count: int) -> Side:
-    targets = [f"{path}-put{number}" for number in range(count)]
-    receivers = [lab.worker("bench.bare:receiver", directory=target) for target in targets]
+    put, offsets = f"{path}-put", range(0, count * size, size)
+    receivers = [lab.worker("bench.bare:receiver", directory=put, offset=offset) for offset in offsets]
     putters = [
         lab.worker("bench.bare:putter", port=receiver.run()["port"], path=path, size=size) for receiver in receivers
     ]
     servers = [receiver.pid for receiver in receivers]
-    return TimedSide(BARE_PUT, Workers(putters), servers, after=_each(drop_files, targets, size))
-
-
-def _each(drop: Callable[[str, int], Callable[[int], None]], paths: list[str], size: int) -> Callable[[int], None]:
-    drops = [drop(path, size) for path in paths]
-
-    def drop_all(turn: int) -> None:
-        for one in drops:
-            one(turn)
-
-    return drop_all
+    return TimedSide(BARE_PUT, Workers(putters), servers, after=drop_files(put, size * count))

@@ -132,7 +132,7 @@ class Lab:
         self._rings: dict[int, LocalRing] = {}
         self._block = os.urandom(1 << 20)
         self._numbers = counter()
-        self.directory = tempfile.mkdtemp(dir=directory, prefix="bench-")
+        self.directory = tempfile.mkdtemp(dir=os.path.abspath(directory), prefix="bench-")
         self._exits.callback(shutil.rmtree, self.directory, ignore_errors=True)
 
     def __enter__(self) -> Lab:

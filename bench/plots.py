@@ -32,7 +32,6 @@ SPOKEN = {
     "s4raw put": "s4raw put",
     "bare get": "bare loop, get",
     "bare put": "bare loop, put",
-    "bare loops": "bare loops, in as many processes",
 }
 STYLE = {
     "figure.facecolor": "white",

@@ -39,7 +39,7 @@ def shuffle_gib(lab: Lab) -> Row:
     sides = [_put(lab, source, each), _shuffle_and_merge(lab, inputs, each), _local(lab, source, each)]
     comparisons = [Comparison(RING, PUT, "speed", AIM), Comparison(RING, XARGS, "speed")]
     title = f"{KEYS} keys of {each >> 20} MiB through map-to-n ({BUCKETS} files each) and map-from-n"
-    samples, size = lab.samples(4, 1), KEYS * each
+    samples, size = lab.samples(3, 1), KEYS * each
     return Row("shuffle-gib", title, sides, comparisons, samples, size, "B", touched=2 * size)
 
 

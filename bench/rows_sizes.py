@@ -15,7 +15,7 @@ GET, PUT, BARE_GET, BARE_PUT = "s4raw get", "s4raw put", "bare get", "bare put"
 SMALLEST, LARGEST, LARGEST_QUICK = 10, 30, 26  # powers of 2
 MOST_KEYS = 2000
 SMALL = 1 << 20  # keys that are got pipelined, into memory, and that are not removed before the end: see rows_small
-SMALL_BYTES, LARGE_BYTES = 64 << 20, 256 << 20  # of a run
+SMALL_BYTES, LARGE_BYTES = 64 << 20, 128 << 20  # of a run
 SHARED, SHARED_QUICK = 256 << 20, 64 << 20
 
 
@@ -55,7 +55,7 @@ def _size_row(lab: Lab, size: int) -> Row:
     ]
     comparisons = [Comparison(GET, BARE_GET, "speed"), Comparison(PUT, BARE_PUT, "speed")]
     touched = max(32 << 20, size * count)
-    return Row("sizes", f"{size} bytes", sides, comparisons, lab.samples(4, 1), size * count, "B", touched=touched)
+    return Row("sizes", f"{size} bytes", sides, comparisons, lab.samples(3, 1), size * count, "B", touched=touched)
 
 
 def _get(lab: Lab, ring: LocalRing, key: str, size: int, count: int) -> Side:

@@ -52,7 +52,7 @@ def _get(lab: Lab, name: str, title: str, target: str) -> Row:
         sides.append(lab.command(CURL, argv, [nginx.pid], drop))
         comparisons.append(Comparison(CLI, CURL, "speed", CURL_AIM))
     touched = large.size if to_file else 32 << 20
-    return Row(name, title, sides, comparisons, lab.samples(7, 2), large.size, "B", touched=touched, notes=notes)
+    return Row(name, title, sides, comparisons, lab.samples(5, 2), large.size, "B", touched=touched, notes=notes)
 
 
 def put(lab: Lab) -> Row:
@@ -74,7 +74,7 @@ def put(lab: Lab) -> Row:
         sides.append(lab.s4raw(several, lambda turn, o=option: ["cp", *o, large.path, key(turn)], after=drop_key))
         comparisons.append(Comparison(several, BARE, "speed"))
     lab.at_row_end(lab.drop_large)
-    samples = lab.samples(7, 2)
+    samples = lab.samples(5, 2)
     return Row("put", "put of a large file", sides, comparisons, samples, large.size, "B", touched=large.size)
 
 

@@ -113,14 +113,14 @@ def _record(report: Report, name: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(report.as_json(), encoding="utf-8")
     written = [RESULTS / f"{name}.json"]
-    if plots.available():
+    if plotted := plots.available():
         written += plots.draw(report.record(), RESULTS, "" if name == "latest" else f"{name}.")
     else:
         sys.stderr.write("no matplotlib: the plots are left out (pip install 's4raw[bench]')\n")
     if name == "latest":
         written += [RESULTS / "README.md", README]
-        (RESULTS / "README.md").write_text(report.page(), encoding="utf-8")
-        README.write_text(into_readme(README.read_text(encoding="utf-8"), report.summary()), encoding="utf-8")
+        (RESULTS / "README.md").write_text(report.page(plotted), encoding="utf-8")
+        README.write_text(into_readme(README.read_text(encoding="utf-8"), report.summary(plotted)), encoding="utf-8")
     sys.stderr.write("".join(f"written to {os.path.relpath(path)}\n" for path in written))
 
 

@@ -36,14 +36,14 @@ PLOTS = {
     "throughput-size.svg": "Throughput of get and put against the size of objects",
     "throughput-connections.svg": "Throughput against the number of connections, and of client processes",
 }
+BANDS = "Lines go through medians, bands from the slowest run to the fastest.\n"
 PAGE = """\
 # The last whole run
 
 `make bench`, {when}. Every sample is in [latest.json](latest.json).
 
-{plots}
-Lines go through medians, bands from the slowest run to the fastest. The bare loops (`bench/bare.py`) move the same
-bytes over the same kind of socket with a request of 8 bytes: no protocol, no names, no checks but one digest.
+{plots}The bare loops (`bench/bare.py`) move the same bytes over the same kind of socket with a request of 8 bytes:
+no protocol, no names, no checks but one digest.
 
 ## Every row
 
@@ -52,7 +52,7 @@ bytes over the same kind of socket with a request of 8 bytes: no protocol, no na
 {remarks}
 ## Beside the Go s4
 
-Not of this run: these figures of the Go s4, which cannot be run here, were measured on the same kind of machine before.
+Not of this run: these figures of the Go s4 were measured before, on the same kind of machine.
 1 GiB put 0.7 GB/s, get 0.7 (to a file) to 1.4 GB/s (to /dev/null); `cp -r` of 1,000 files of 4 KiB 1.1 s up and 0.75 s
 down; `map` with cat over 1,000 keys 1.6 s; `map-to-n` of 1,000 keys into 8 files each 2.5 s; `map-from-n` of those into
 8 keys 0.16 s; `ls -r` of 10,000 keys 0.10 s; one `ls` 3 ms.
@@ -119,15 +119,15 @@ class Report:
         """The record as text."""
         return json.dumps(self.record(), indent=1) + "\n"
 
-    def page(self) -> str:
+    def page(self, plotted: bool) -> str:
         """The page beside the record."""
-        pictures = "\n".join(f"![{text}]({name})\n" for name, text in PLOTS.items())
+        pictures = f"{_pictures('')}{BANDS}\n" if plotted else ""
         remarks = "".join(f"- `{name}`: {remark}\n" for name, remark in self._remarks())
         return PAGE.format(when=self.when, plots=pictures, table=self.table(False), remarks=remarks and f"\n{remarks}")
 
-    def summary(self) -> str:
+    def summary(self, plotted: bool) -> str:
         """What README.md shows."""
-        pictures = "".join(f"![{text}](bench/results/{name})\n\n" for name, text in PLOTS.items())
+        pictures = _pictures("bench/results/") if plotted else ""
         facts = f"{self.machine['cores']} cores, {self.machine['memory GiB']} GiB, {self.machine['python']}"
         lines = "".join(_short_line(measured) for measured in self.rows)
         return f"{pictures}{SUMMARY_HEAD}{lines}\n{facts}, {self.when[:10]}.\n"
@@ -156,6 +156,10 @@ class Report:
             for comparison in measured.row.comparisons
             if measured.ok(comparison) is False
         ]
+
+
+def _pictures(directory: str) -> str:
+    return "".join(f"![{text}]({directory}{name})\n\n" for name, text in PLOTS.items())
 
 
 def into_readme(text: str, summary: str) -> str:

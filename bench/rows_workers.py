@@ -66,9 +66,9 @@ def _many_cores(measured: Measured) -> Sequence[str]:
     left = 100 * server / (server + client)
     return [
         f"With --workers 2 a get costs the server {server:.0f} us of CPU and its client {client:.0f} us, on the same"
-        f" two cores here, which leaves the server {left:.0f} % of them. Workers are processes: no interpreter lock, no"
-        " memory and no queue is shared, only the file system, whose page cache and names many processors read at"
-        " once, and the listening socket, once a connection. So the server's part grows with the cores:"
+        f" two cores here, which leaves the server {left:.0f} % of them. Workers are processes: no interpreter lock and"
+        " no queue is shared, only the file system, whose page cache and names many processors read at once, and, once"
+        " a connection, the listening socket and a number each. So the server's part grows with the cores:"
         f" {CORES} of them, with as many workers and the clients on other machines, have the CPU for {rate:,.0f}"
         f" gets/s, with keys of 4 KiB {rate * SMALL_SIZE * 8 / 1e9:.0f} Gbit/s. That is reckoned, not measured."
     ]

@@ -11,7 +11,7 @@ from functools import partial
 from s4raw import bodies, files, wire
 from s4raw.client import Ring
 from s4raw.connection import ATTEMPTS, Connection, Lending
-from s4raw.errors import ConnectionLost, PeerTimeout, S4Error
+from s4raw.errors import ConnectionLost, LocalFileError, PeerTimeout, S4Error
 from s4raw.fanout import Fanout
 from s4raw.keys import Key
 from s4raw.pipeline import ask
@@ -101,7 +101,7 @@ class _Train:
                     error.at(server=server)
                     raise
             except S4Error as error:
-                error.at(server=server, key=str(flights[0].item.key) if flights else "")
+                error.at(server=server)
                 raise
             while flights:
                 self._done(flights[0].item, self._put_again(flights[0]))
@@ -123,7 +123,11 @@ class _Train:
 
     def _settle_puts(self, connection: Connection, flights: deque[_Flight], most: int) -> None:
         while len(flights) > most:
-            connection.receive_ok(flights[0].sent.request)
+            try:
+                connection.receive_ok(flights[0].sent.request)
+            except S4Error as error:
+                error.at(key=str(flights[0].item.key))
+                raise
             flight = flights.popleft()
             self._done(flight.item, flight.sent.size)
 
@@ -134,5 +138,9 @@ class _Train:
 
 @contextmanager
 def _source(item: Item) -> Iterator[int]:
-    with nullcontext(item.file) if isinstance(item.file, int) else files.reading(item.file) as fd:
-        yield fd
+    try:
+        with nullcontext(item.file) if isinstance(item.file, int) else files.reading(item.file) as fd:
+            yield fd
+    except LocalFileError as error:
+        error.at(key=str(item.key))
+        raise

@@ -238,14 +238,17 @@ class Ring(Commands):
         """
         return merged(self.pool, parse_prefix(prefix) if isinstance(prefix, str) else prefix, recursive)
 
-    def remove(self, key: str | Key) -> None:
-        """Delete a key. Raises NoSuchKey."""
+    def remove(self, key: str | Key, digest: bytes | None = None) -> None:
+        """Delete a key, with ``digest`` only if it has that content. Raises NoSuchKey, KeyChanged."""
         key = as_key(key)
         server, lost = self.topology.place(key), False
+        fields: dict[str, wire.Value] = {"bucket": key.bucket, "key": key.name}
+        if digest is not None:
+            fields["digest"] = digest
         while True:
             try:
                 with self.pool.lease(server, fresh=lost) as connection:
-                    connection.call(wire.REMOVE, bucket=key.bucket, key=key.name)
+                    connection.call(wire.REMOVE, **fields)
                 return
             except S4Error as error:
                 if lost and isinstance(error, NoSuchKey):

@@ -102,13 +102,12 @@ def _serve(
     secret: bytes,
     listener: Socket,
     lifeline: int | None,
-    connected: Callable[[int], None],
+    connected: Callable[[int], int],
     may_accept: Callable[[], bool],
 ) -> None:
     """Serve connections in this process, until a signal or the end of ``lifeline``."""
     io = threading.BoundedSemaphore(-(-options.max_io_jobs // options.workers))
     service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers(), VERBS)
-    most = -(-options.max_connections // options.workers)
 
     def refuse(channel: Channel) -> None:
         channel.send(
@@ -120,7 +119,7 @@ def _serve(
         lambda connection: Session(service, connection).run(),
         refuse,
         node.log,
-        max_connections=most,
+        max_connections=options.max_connections,
         lifeline=lifeline,
         connected=connected,
         may_accept=may_accept,

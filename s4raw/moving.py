@@ -14,7 +14,7 @@ from s4raw.keys import Key
 
 
 def move(ring: Ring, source: Key, target: Key, moved: Moved = not_told) -> None:
-    """Give a key another name, which must be free. Raises NoSuchKey, KeyExists, UsageError.
+    """Give a key another name, which must be free. Raises NoSuchKey, KeyExists, KeyChanged, UsageError.
 
     At every moment it has one of the two names. What is not a rename goes through this process: ``moved`` is told of
     its bytes. It is verified on its way, and deleted only when the other server has it.
@@ -24,8 +24,9 @@ def move(ring: Ring, source: Key, target: Key, moved: Moved = not_told) -> None:
     if ring.topology.place(source) == ring.topology.place(target):
         _rename(ring, source, target)
     else:
+        digest = ring.stat(source).digest
         copy(ring, source, target, moved)
-        ring.remove(source)
+        ring.remove(source, digest)  # not what was put under its name meanwhile
 
 
 def _rename(ring: Ring, source: Key, target: Key) -> None:

@@ -14,7 +14,7 @@ import select
 import struct
 import time
 
-from s4raw.errors import ConfError, ConnectionLost, PeerTimeout, S4Error, Unreachable
+from s4raw.errors import ConfError, ConnectionLost, PeerTimeout, ProtocolError, S4Error, Unreachable
 from s4raw.record import NamedTuple
 from s4raw.wire import Decoder, Frame
 
@@ -30,6 +30,7 @@ SERVER_CAPACITY = 32 << 10  # many connections may be idle
 MAX_QUEUED = 256 << 10  # bytes of answers that wait for more to go with them
 MAX_BUFFERS = 512  # in one sendmsg, which takes 1024
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+_DISK = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)  # what only a file can fail with
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -93,8 +94,8 @@ def connect(address: str, port: int, seconds: float = CONNECT_SECONDS) -> Channe
 
 
 def _set_timeout(sock: Socket, option: int, seconds: float) -> None:
-    whole = int(seconds)
-    sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, int((seconds - whole) * 1e6)))
+    whole, part = divmod(max(1, int(seconds * 1e6)), 1_000_000)  # 0 would be no limit at all
+    sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, part))
 
 
 class Channel:
@@ -166,6 +167,7 @@ class Channel:
         """Send a head and then a slice of a file, which never enters this process.
 
         Raises ConnectionLost too when the file ends before ``length`` bytes: a body that is short must not look whole.
+        OSError when the file cannot be read. After either the peer has a part of a body, and only closing helps.
         """
         fd, offset, length = source
         end = offset + length
@@ -178,6 +180,8 @@ class Channel:
                     raise ConnectionLost(f"the file ended {end - offset} bytes early while being sent")
                 offset += sent
         except OSError as error:
+            if error.errno in _DISK:
+                raise
             raise self._failure(error, "sending") from None
 
     def next_frame(self, idle_seconds: float = STALL_SECONDS) -> Frame | None:
@@ -251,7 +255,10 @@ class Channel:
         """The next ``count`` bytes of the body, which has as many."""
         if count <= self._decoder.buffered:
             return bytes(self._decoder.take(count))
-        body = bytearray(count)
+        try:
+            body = bytearray(count)
+        except MemoryError:
+            raise ProtocolError(f"a body of {count} bytes does not fit into memory", server=self.peer) from None
         self.read_into(memoryview(body))
         return bytes(body)
 

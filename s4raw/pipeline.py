@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from s4raw import bodies, wire
 from s4raw.bodies import Stat
@@ -15,6 +15,7 @@ from s4raw.wire import Frame
 WINDOW = 256  # requests in flight, at all servers together
 MAX_BYTES = 32 << 10  # of requests in flight at one server
 
+More = Callable[[Key], dict[str, wire.Value]]
 _Flight = tuple[Key, int, int]  # a request whose answer is still to come: about what, its id, its bytes
 
 TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
@@ -50,21 +51,32 @@ def stat_all(pool: Pool, keys: Iterable[Key]) -> dict[Key, Stat]:
     return found
 
 
-def remove_all(pool: Pool, keys: Iterable[Key], removed: Callable[[Key], object]) -> None:
-    """Delete keys; ``removed`` is told of each one. One that is gone already is fine."""
-    for key, answer in ask(pool, wire.REMOVE, keys, lambda *_: None):
+def remove_all(
+    pool: Pool, keys: Iterable[Key], removed: Callable[[Key], object], digests: Mapping[Key, bytes] | None = None
+) -> None:
+    """Delete keys; ``removed`` is told of each one. One that is gone already is fine.
+
+    With ``digests`` each is deleted only if it has that content. Raises KeyChanged.
+    """
+    more: More | None = None if digests is None else (lambda key: {"digest": digests[key]})
+    for key, answer in ask(pool, wire.REMOVE, keys, lambda *_: None, more=more):
         if isinstance(answer, S4Error) and not isinstance(answer, NoSuchKey):
             raise answer
         removed(key)
 
 
 def ask(
-    pool: Pool, opcode: int, keys: Iterable[Key], take: Take[Result], lease: Lending | None = None
+    pool: Pool,
+    opcode: int,
+    keys: Iterable[Key],
+    take: Take[Result],
+    lease: Lending | None = None,
+    more: More | None = None,
 ) -> Iterator[tuple[Key, Result | S4Error]]:
     """Send a request for each key; yields what ``take`` makes of each answer, or the error that the server sent.
 
     After a lost connection what was in flight on it is asked again. Raises ConnectionLost after ATTEMPTS without an
-    answer, and whatever ``take`` raises.
+    answer, and whatever ``take`` raises. ``more`` gives the fields of a request beyond bucket and key.
     """
     lanes: dict[str, tuple[deque[Key], Iterator[tuple[Key, Result | S4Error]]]] = {}
     order: deque[str] = deque()  # which server's answer is the next
@@ -72,7 +84,7 @@ def ask(
         server = pool.topology.place(key)
         if server not in lanes:
             todo: deque[Key] = deque()
-            lanes[server] = (todo, _lane(server, opcode, todo, take, lease or pool.lease))
+            lanes[server] = (todo, _lane(server, opcode, todo, take, lease or pool.lease, more))
         lanes[server][0].append(key)
         order.append(server)
         if len(order) >= WINDOW:
@@ -84,7 +96,7 @@ def ask(
 
 
 def _lane(
-    server: str, opcode: int, todo: deque[Key], take: Take[Result], lease: Lending
+    server: str, opcode: int, todo: deque[Key], take: Take[Result], lease: Lending, more: More | None
 ) -> Iterator[tuple[Key, Result | S4Error]]:
     """The answers of one server to requests for the keys in ``todo``, which grows while they are asked for."""
     flights: deque[_Flight] = deque()
@@ -94,7 +106,7 @@ def _lane(
             with lease(server, attempts < ATTEMPTS) as connection:
                 while todo or flights:
                     if not flights or len(todo) >= WINDOW // 4:
-                        _send(connection, opcode, todo, flights)
+                        _send(connection, opcode, todo, flights, more)
                     answer = _receive(connection, *flights[0][:2], take)
                     key = flights.popleft()[0]
                     attempts = ATTEMPTS
@@ -109,7 +121,7 @@ def _lane(
             flights.clear()
 
 
-def _send(connection: Connection, opcode: int, todo: deque[Key], flights: deque[_Flight]) -> None:
+def _send(connection: Connection, opcode: int, todo: deque[Key], flights: deque[_Flight], more: More | None) -> None:
     """Send requests for what is to do, in one go.
 
     No more than a socket takes: the server may be waiting for us to read its answers before it reads on.
@@ -117,7 +129,8 @@ def _send(connection: Connection, opcode: int, todo: deque[Key], flights: deque[
     heads, under_way = [], sum(size for _, _, size in flights)
     while todo and under_way < MAX_BYTES:
         key, request = todo.popleft(), connection.next_request()
-        head = wire.encode(opcode, request, bucket=key.bucket, key=key.name)
+        fields = more(key) if more else {}
+        head = wire.encode(opcode, request, bucket=key.bucket, key=key.name, **fields)
         heads.append(head)
         flights.append((key, request, len(head)))
         under_way += len(head)

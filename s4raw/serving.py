@@ -62,10 +62,13 @@ class Acceptor:
         *,
         max_connections: int,
         lifeline: int | None = None,
-        connected: Callable[[int], None] = lambda _count: None,
+        connected: Callable[[int], int] = lambda count: count,
         may_accept: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``connected`` is told how many connections there are; while not ``may_accept`` others are let go first."""
+        """``connected`` is told how many connections there are here, and says how many there are in all processes.
+
+        While not ``may_accept`` other processes are let go first.
+        """
         self.lock = threading.Lock()
         self.draining = False
         self._listener = listener
@@ -118,7 +121,7 @@ class Acceptor:
         except OSError:
             sock.close()
             return
-        if len(self._threads) >= self._max_connections:
+        if self._connected(len(self._threads)) >= self._max_connections:
             self._turn_away(channel)
         else:
             self._start(channel)

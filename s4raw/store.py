@@ -18,7 +18,7 @@ from s4raw import layout, tree
 from s4raw.blocks import Record
 from s4raw.digest import digest_file, verify
 from s4raw.disk import DataDirectory, disk_error, disk_errors
-from s4raw.errors import BadKey, Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
+from s4raw.errors import BadKey, Corrupt, KeyChanged, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Entry, Key, check_key, check_prefix
 
 RECORD_ATTRIBUTE = "user.s4raw"
@@ -199,6 +199,8 @@ class Store:
                     self._link(stored.fd, names, target)
             except BaseException:
                 tree.prune(self.data.root, names[:-1])
+                if not os.fstat(stored.fd).st_nlink:  # what has no name any more cannot be given another one
+                    raise NoSuchKey("no such key", key=str(key)) from None
                 raise
             try:
                 self._remove(key, inode)
@@ -208,9 +210,20 @@ class Store:
         finally:
             os.close(stored.fd)
 
-    def remove(self, key: Key) -> None:
-        """Delete a key and the directories it leaves empty. Raises NoSuchKey, StoreError."""
-        self._remove(key)
+    def remove(self, key: Key, digest: bytes | None = None) -> None:
+        """Delete a key and the directories it leaves empty. Raises NoSuchKey, StoreError.
+
+        With ``digest`` only if the key has it. Raises KeyChanged.
+        """
+        if digest is None:
+            return self._remove(key)
+        stored = self.open(key)
+        try:
+            if stored.record.digest != digest:
+                raise KeyChanged("the key has another content by now: it was not deleted", key=str(key))
+            self._remove(key, os.fstat(stored.fd).st_ino)
+        finally:
+            os.close(stored.fd)
 
     def _remove(self, key: Key, inode: int | None = None) -> None:
         """Delete a key, unless it has become another file than ``inode``."""

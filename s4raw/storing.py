@@ -11,8 +11,8 @@ from itertools import islice
 from s4raw import wire
 from s4raw.blocks import Record
 from s4raw.digest import LEAF, Digest, digest, verify
-from s4raw.disk import disk_errors
-from s4raw.errors import BadKey, BadRange, Corrupt, KeyChanged, KeyExists
+from s4raw.disk import disk_error, disk_errors
+from s4raw.errors import BadKey, BadRange, ConnectionLost, Corrupt, KeyChanged, KeyExists
 from s4raw.keys import Key, check_key, check_prefix
 from s4raw.net import FileSlice
 from s4raw.receiving import Incoming, take
@@ -111,7 +111,11 @@ def get(session: Session, frame: Frame) -> None:
                 fields |= {"size": record.size, "offset": start}
         head = wire.encode(wire.OK, frame.request, 0, end - start, **fields)
         if end - start > SMALL:
-            session.channel.send_body(head, FileSlice(stored.fd, start, end - start))
+            try:
+                session.channel.send_body(head, FileSlice(stored.fd, start, end - start))
+            except OSError as error:  # the client cannot be told any more: it has a part of the body
+                session.node.log("error", f"GET: {disk_error(error, key)}")
+                raise ConnectionLost("the body broke off") from None
         else:
             with disk_errors(key):
                 body = os.pread(stored.fd, end - start, start)
@@ -159,8 +163,9 @@ def list_keys(session: Session, frame: Frame) -> None:
 
 
 def remove(session: Session, frame: Frame) -> None:
-    """REMOVE: delete a key."""
-    session.node.store.remove(session.key(frame))
+    """REMOVE: delete a key, or only one of a certain content."""
+    digest = frame.blob("digest") if "digest" in frame.fields else None
+    session.node.store.remove(session.key(frame), digest)
     session.ok(frame)
 
 

@@ -33,7 +33,7 @@ class Upload:
         self._fd = fd
         self._moved = moved
         self._size = os.fstat(fd).st_size
-        self._id = os.urandom(ID_SIZE)
+        self._id = b"\0" + os.urandom(ID_SIZE - 1)  # the zero says that nobody resumes it
         self._leaves = bytearray(max(1, -(-self._size // LEAF)) * DIGEST_SIZE)
         self._todo: deque[tuple[int, int]] = deque()
 
@@ -46,7 +46,7 @@ class Upload:
         if resume:
             state = digest_file(self._fd)
             self._leaves[:] = state.leaves()
-            self._id = digest(f"{self._key}\0".encode() + state.digest())
+            self._id = b"\1" + digest(f"{self._key}\0".encode() + state.digest())[1:]
         try:
             self._todo.extend(self._missing(self._call(wire.PARTS)))
             count = min(connections, len(self._todo))

@@ -6,7 +6,8 @@
 Everything is in these files, so any process may take any part. A leaf's digest is removed before its first byte is
 written, and written after the last: what is recorded is there. Whoever writes a part holds a shared lock on ``leaves``,
 and a commit holds it alone, so that nobody still writes into what has become a key. The client chooses the id; an
-upload that nobody touched for a day is swept.
+upload that nobody has touched for a day is swept, and after ten minutes one that nobody resumes: its id begins with a
+zero byte.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import contextmanager, suppress
 from s4raw.blocks import Record
 from s4raw.digest import DIGEST_SIZE, LEAF, verify
 from s4raw.disk import disk_errors, remove_tree
-from s4raw.errors import BadRange, Corrupt, DiskFull, NoSuchUpload, ProtocolError
+from s4raw.errors import BadRange, DiskFull, NoSuchUpload, ProtocolError
 from s4raw.keys import Key
 from s4raw.record import NamedTuple
 from s4raw.store import Store
@@ -28,6 +29,8 @@ from s4raw.store import Store
 DIRECTORY = "_uploads"
 ID_SIZE = 16
 KEEP_SECONDS = 24 * 3600.0
+KEEP_PASSING_SECONDS = 600.0  # for one that nobody resumes
+PASSING = b"\0"  # what the id of such an upload begins with
 _MISSING = bytes(DIGEST_SIZE)
 
 
@@ -115,23 +118,29 @@ class Uploads:
             raise DiskFull(f"the disk has room for {room} bytes, the key has {size}")
 
     def commit(self, upload: bytes, size: int, key: Key, digest: bytes) -> None:
-        """Make an upload the key. Raises KeyExists, NoSuchUpload, and Corrupt unless all of it is there, as sent."""
+        """Make an upload the key. Raises KeyExists, NoSuchUpload, also for one that lacks leaves, and Corrupt."""
         with self.open(upload, size, alone=True) as found:
             leaves = found.recorded()
             if lacking := sum(missing(leaves, index) for index in range(leaf_count(size))):
-                raise Corrupt(f"{lacking} of the upload's {leaf_count(size)} leaves are not there", key=str(key))
+                message = f"{lacking} of the upload's {leaf_count(size)} leaves are not there: put them first"
+                raise NoSuchUpload(message, key=str(key))
             record = Record.of_leaves(size, leaves)
             verify("what came", record.digest, digest, key=str(key))
             self._store.publish(found.data, key, record)
-            self.remove(upload, size)
+            self._discard(upload, size)
 
     def remove(self, upload: bytes, size: int) -> None:
-        """Throw an upload away, or what is left of it."""
+        """Throw an upload away, or what is left of it, once no part of it is coming in any more."""
+        with suppress(NoSuchUpload), self.open(upload, size, alone=True):
+            return self._discard(upload, size)
+        self._discard(upload, size)
+
+    def _discard(self, upload: bytes, size: int) -> None:
         with disk_errors():
             remove_tree(self._path(upload, size))
 
     def sweep(self) -> None:
-        """Remove the uploads that nobody has touched for a day."""
+        """Remove the uploads that nobody has touched for a day; for ten minutes, those that nobody resumes."""
         with suppress(FileNotFoundError):
             for name in os.listdir(self._root):
                 path = os.path.join(self._root, name)
@@ -139,7 +148,8 @@ class Uploads:
                     touched = os.stat(path).st_mtime  # all there is to go by, when a removal was cut short
                     with suppress(FileNotFoundError):
                         touched = max(touched, os.stat(os.path.join(path, "leaves")).st_mtime)
-                    if time.time() - touched > KEEP_SECONDS:
+                    keep = KEEP_PASSING_SECONDS if name.startswith(PASSING.hex()) else KEEP_SECONDS
+                    if time.time() - touched > keep:
                         remove_tree(path)
 
     def _path(self, upload: bytes, size: int) -> str:

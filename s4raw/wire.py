@@ -125,6 +125,8 @@ def encode(opcode: int, request: int = 0, flags: int = 0, body_length: int = 0, 
     parts: list[bytes] = []
     for name, value in fields.items():
         if isinstance(value, int):
+            if not 0 <= value < 1 << 64:
+                raise UsageError(f"the {name} is a number of at most 64 bits, not {value}")
             parts.append(_UINT_FIELD.pack(_TAGS[name], _UINT64.size, value))
         else:
             raw = _encode_text(name, value) if isinstance(value, str) else value

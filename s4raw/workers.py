@@ -31,9 +31,10 @@ class Balance:
         self.workers = workers
         self._counts = mmap.mmap(-1, workers * _COUNT.size)
 
-    def set(self, worker: int, connections: int) -> None:
-        """A worker has so many connections."""
+    def set(self, worker: int, connections: int) -> int:
+        """A worker has so many connections; how many they all have together."""
         _COUNT.pack_into(self._counts, worker * _COUNT.size, connections)
+        return sum(count for (count,) in _COUNT.iter_unpack(self._counts[: self.workers * _COUNT.size]))
 
     def is_least(self, worker: int) -> bool:
         """Whether no worker has fewer connections than this one."""

@@ -14,7 +14,13 @@ KEYS = 64
 KEY_MIB, KEY_MIB_QUICK = 16, 2
 AIM = 0.5  # of the speed of put
 PUT, RING, XARGS = "s4raw cp -r", "s4raw map-to-n, map-from-n", "xargs -P4, twice"
-SPLIT = f"split -n {BUCKETS} -d -a 1 - ''; printf '%s\\n' *"
+
+
+def split_command(each: int) -> str:
+    """Cuts a key of ``each`` bytes into BUCKETS files. (GNU split truncates its new files, which ext4 then writes out.)"""
+    names = " ".join(map(str, range(BUCKETS)))
+    return f"for i in {names}; do head -c {each // BUCKETS} >$i; echo $i; done"
+
 
 # The same on local files: outputs beside each other, and each merge reads the files of its own name.
 LOCAL = f"""\
@@ -69,7 +75,7 @@ def _shuffle_and_merge(lab: Lab, inputs: str, each: int) -> Side:
     def arguments(turn: int) -> dict[str, object]:
         """Both commands in one bash, so that they are timed as one."""
         script = '"${@:5}" map-to-n "$1" "$2" "$4"; "${@:5}" map-from-n "$2" "$3" "xargs cat"'
-        words = ["both", inputs, split(turn), merged(turn), SPLIT, *s4raw_command()]
+        words = ["both", inputs, split(turn), merged(turn), split_command(each), *s4raw_command()]
         return {**inner(turn), "argv": ["bash", "-euo", "pipefail", "-c", script, *words]}
 
     side.arguments = arguments
@@ -85,7 +91,7 @@ def _local(lab: Lab, source: str, each: int) -> Side:
         expect(sum(entry.stat().st_size for entry in os.scandir(merged)), KEYS * each, f"bytes in {merged}")
         shutil.rmtree(directory(turn))
 
-    script = 'mkdir "$1"; cd "$1"; ' + LOCAL.replace("{split}", SPLIT.replace("'", "'\\''"))
+    script = 'mkdir "$1"; cd "$1"; ' + LOCAL.replace("{split}", split_command(each))
     return lab.command(
         XARGS, lambda turn: ["bash", "-euo", "pipefail", "-c", script, source, directory(turn)], after=check
     )

@@ -83,8 +83,8 @@ def send_range(
 ) -> Sent:
     """Send a request whose body is a part of a file.
 
-    It goes out by sendfile; reading it for the digest (``state``), a frame ahead, is all this process sees of it. No
-    other answer may be under way.
+    It goes out by sendfile; reading it for the digest (``state``), a frame ahead, is all this process sees of it. If it
+    has more than DATA_SIZE bytes, no other answer may be under way.
     """
     buffer = memoryview(bytearray(LEAF))
     request = _begin(connection, opcode, **fields)
@@ -94,7 +94,7 @@ def send_range(
         head = wire.encode(wire.DATA, request, 0, stop - offset)
         connection.channel.send_body(head, FileSlice(fd, offset, stop - offset))
         moved(stop - offset)
-        if connection.channel.readable():  # the server has failed already; its error is the answer
+        if stop < end and connection.channel.readable():  # the server has failed already; its error is the answer
             return Sent(request, state.size, b"")
     return _finish(connection, request, state)
 

@@ -111,7 +111,7 @@ class _Train:
         while todo:
             self._check()
             with _source(todo[0]) as fd:
-                alone = os.fstat(fd).st_size > wire.WHOLE_BODY
+                alone = os.fstat(fd).st_size > bodies.DATA_SIZE
                 if alone:
                     self._settle_puts(connection, flights, 0)  # so that an answer in mid-body can only be an error
                 item = todo.popleft()

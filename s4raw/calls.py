@@ -111,7 +111,7 @@ class MapCall:
         self._events: list[Event] = []
         self._running: dict[_Trial, str] = {}
         self._times: deque[float] = deque(maxlen=TIMED)
-        self._scratches: list[Scratch] = []
+        self._scratches: deque[Scratch] = deque()
         self._files = ExitStack()
         self.cancellation = Cancellation()
         self._files.callback(self.cancellation.close)
@@ -287,7 +287,6 @@ class MapCall:
         """A trial has ended: it is done, or to be tried again, or failed. Raises nothing that a sender would not."""
         if self.cancellation.error is not None:
             return
-        scratch.clear()
         with self._changed:
             self._scratches.append(scratch)
         if error is not None:
@@ -327,8 +326,11 @@ class MapCall:
                 os.eventfd_write(self.news, 1)
 
     def _borrow(self) -> Scratch:
-        """An empty directory for a command."""
+        """An empty directory for a command. Emptying it is for whoever needs it: a sender has no time to wait for disks."""
         with self._changed:
-            if self._scratches:
-                return self._scratches.pop()
-            return self._files.enter_context(self._node.store.data.scratch())
+            scratch = self._scratches.popleft() if self._scratches else None
+        if scratch is None:
+            with self._changed:
+                return self._files.enter_context(self._node.store.data.scratch())
+        scratch.clear()
+        return scratch

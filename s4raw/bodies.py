@@ -51,14 +51,14 @@ class Stat(NamedTuple):
 
 
 def send_bytes(connection: Connection, key: Key, data: Buffer, moved: Moved = not_told) -> Sent:
-    """Send a put of bytes in memory."""
+    """Send a put of bytes in memory, a small one at the latest when its answer is waited for."""
     view = memoryview(data).cast("B")
     if len(view) > wire.WHOLE_BODY:
         chunks = (view[at : at + LEAF] for at in range(0, len(view), LEAF))
         return send_chunks(connection, key, chunks, moved)
     request, found = connection.next_request(), digest(view)
     head = wire.encode(wire.PUT, request, 0, len(view), bucket=key.bucket, key=key.name, digest=found)
-    connection.channel.send(head, view)
+    connection.channel.queue(head, view)
     moved(len(view))
     return Sent(request, len(view), found)
 

@@ -6,7 +6,6 @@ import gc
 import os
 import resource
 import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from s4raw.procs import Slots
 from s4raw.ring import Topology, split_address
 from s4raw.server import VERBS
 from s4raw.serving import Acceptor
-from s4raw.session import Buffers, Service, Session
+from s4raw.session import Buffers, Service, Session, Writers
 from s4raw.store import Store
 
 GARBAGE = 50_000  # objects more than were freed, before the collector looks at the youngest
@@ -110,7 +109,7 @@ def _serve(
     """Serve connections in this process, until a signal or the end of ``lifeline``."""
     gc.freeze()  # what is here by now stays,
     gc.set_threshold(GARBAGE)  # and requests leave next to no cycles: looking for them often takes 9% of a small get
-    io = threading.BoundedSemaphore(-(-options.max_io_jobs // options.workers))
+    io = Writers(-(-options.max_io_jobs // options.workers))
     service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers(), VERBS)
 
     def refuse(channel: Channel) -> None:

@@ -147,12 +147,17 @@ class Channel:
             raise self._failure(error, "sending") from None
 
     def send_soon(self, *buffers: bytes) -> None:
-        """Send, at once or together with what comes next: at the latest before this channel waits for bytes.
+        """Send, at once if nothing more is here to be answered, else together with the next answers.
 
         So a train of small requests is answered by few system calls.
         """
-        if not self._decoder.buffered:
-            return self.send(*buffers)
+        if self._decoder.buffered:
+            self.queue(*buffers)
+        else:
+            self.send(*buffers)
+
+    def queue(self, *buffers: bytes | memoryview) -> None:
+        """Send together with what comes next, at the latest before this channel waits for bytes."""
         self._queue += buffers
         self._queued += sum(map(len, buffers))
         if self._queued >= MAX_QUEUED or len(self._queue) >= MAX_BUFFERS:

@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from s4raw import layout, tree
@@ -34,21 +33,32 @@ class Stored(NamedTuple):
     path: str
 
 
+class Draft:
+    """A ``with`` block that has an unnamed file. (A generator would do, in three times the time.)"""
+
+    __slots__ = ("_directory", "_fd")
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> int:
+        with disk_errors():
+            self._fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
 class Store:
     """The keys of one server, in its data directory."""
 
     def __init__(self, data: DataDirectory) -> None:
         self.data = data
 
-    @contextmanager
-    def draft(self) -> Iterator[int]:
+    def draft(self) -> Draft:
         """An unnamed, empty file on the store's disk: a descriptor to write a key to. It is gone unless published."""
-        with disk_errors():
-            fd = os.open(self.data.path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+        return Draft(self.data.path)
 
     def publish(self, fd: int, key: Key, record: Record) -> None:
         """Make the file behind ``fd`` the key, in one step. Raises KeyExists, BadKey, DiskFull, StoreError.

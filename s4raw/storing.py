@@ -28,13 +28,13 @@ def put(session: Session, frame: Frame) -> None:
     if frame.flags & wire.STREAM:
         return _put_stream(session, frame)
     key = session.key(frame)
-    with session.service.buffers.borrow() as buffer:
-        body = buffer[: session.channel.read_into(buffer)]
-        found = digest(body)
+    body = session.channel.read_bytes(frame.body_length)
+    found = digest(body)
+    if found != frame.blob("digest"):
         verify("what came", found, frame.blob("digest"), key=str(key))
-        with session.service.io, session.node.store.draft() as fd:
-            _write(fd, body, key)
-            session.node.store.publish(fd, key, Record(len(body), found))
+    with session.service.io, session.node.store.draft() as fd:
+        _write(fd, body, key)
+        session.node.store.publish(fd, key, Record(len(body), found))
     session.ok(frame)
 
 
@@ -67,7 +67,7 @@ def put_part(session: Session, frame: Frame) -> None:
     take(session, frame, receive)
 
 
-def _write(fd: int, data: memoryview, key: Key) -> None:
+def _write(fd: int, data: bytes | memoryview, key: Key) -> None:
     with disk_errors(key):
         while data:
             data = data[os.write(fd, data) :]

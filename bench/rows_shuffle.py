@@ -17,7 +17,7 @@ PUT, RING, XARGS = "s4raw cp -r", "s4raw map-to-n, map-from-n", "xargs -P4, twic
 
 
 def split_command(each: int) -> str:
-    """Cuts a key of ``each`` bytes into BUCKETS files. (split would truncate its new files, which ext4 then writes out.)"""
+    """Cuts a key of ``each`` bytes into BUCKETS files. (split truncates new files: ext4 then writes them out.)"""
     names = " ".join(map(str, range(BUCKETS)))
     return f"for i in {names}; do head -c {each // BUCKETS} >$i; echo $i; done"
 

@@ -326,7 +326,7 @@ class MapCall:
                 os.eventfd_write(self.news, 1)
 
     def _borrow(self) -> Scratch:
-        """An empty directory for a command. Emptying it is for whoever needs it: a sender has no time to wait for disks."""
+        """An empty directory for a command; whoever needs it empties it, as senders have no time to wait for disks."""
         with self._changed:
             scratch = self._scratches.popleft() if self._scratches else None
         if scratch is None:

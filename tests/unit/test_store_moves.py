@@ -5,7 +5,8 @@ import random
 import pytest
 from support import at_once, get, left_over, names, opened, put, run_task, start_task
 
-from s4raw.errors import BadKey, KeyExists, NoSuchKey
+from s4raw.digest import digest
+from s4raw.errors import BadKey, KeyChanged, KeyExists, NoSuchKey
 from s4raw.keys import Key
 
 
@@ -93,3 +94,28 @@ def test_a_server_that_is_killed_while_keys_move_loses_none(tmp_path):
                 assert {get(store, Key("b", name)) for name in found} == {b"%d" % number}
                 for name in found[1:]:
                     store.remove(Key("b", name))
+
+
+def test_a_key_that_vanishes_before_it_has_its_new_name_is_missing(store, monkeypatch):
+    """Its file has no name left that could be given another one; that is no failure of the disk."""
+    put(store, Key("b", "k"), b"content")
+    link = store._link
+
+    def late(fd, names, key):
+        store.remove(Key("b", "k"))
+        link(fd, names, key)
+
+    monkeypatch.setattr(store, "_link", late)
+    with pytest.raises(NoSuchKey) as caught:
+        store.move(Key("b", "k"), Key("b", "dir/new"))
+    assert caught.value.key == "s4://b/k"
+    assert names(store) == []
+
+
+def test_a_key_is_deleted_only_with_the_content_that_is_meant(store):
+    put(store, Key("b", "k"), b"content")
+    with pytest.raises(KeyChanged):
+        store.remove(Key("b", "k"), digest(b"another"))
+    assert get(store, Key("b", "k")) == b"content"
+    store.remove(Key("b", "k"), digest(b"content"))
+    assert names(store) == []

@@ -1,6 +1,7 @@
 """Uploads on disk: parts in any order and from any process, and what cannot become a key."""
 
 import os
+import shutil
 import stat
 import threading
 import time
@@ -15,7 +16,7 @@ from s4raw.digest import DIGEST_SIZE, LEAF, digest, root
 from s4raw.errors import BadRange, Corrupt, DiskFull, KeyExists, NoSuchUpload, ProtocolError
 from s4raw.keys import Key
 from s4raw.store import Store
-from s4raw.uploads import KEEP_SECONDS, Uploads
+from s4raw.uploads import KEEP_PASSING_SECONDS, KEEP_SECONDS, Uploads
 
 KEY = Key("b", "dir/k")
 SIZE = 2 * LEAF + 5
@@ -76,7 +77,7 @@ def test_an_upload_that_lacks_a_leaf_is_no_key_whatever_digest_is_claimed(store,
     send(uploads, *sent)
     recorded = begin(uploads)
     for claimed in (digest(CONTENT), root(recorded)):
-        with pytest.raises(Corrupt, match=f"{3 - len(sent)} of the upload's 3 leaves are not there") as caught:
+        with pytest.raises(NoSuchUpload, match=f"{3 - len(sent)} of the upload's 3 leaves are not there") as caught:
             uploads.commit(ID, SIZE, KEY, claimed)
         assert caught.value.key == str(KEY)
     assert not store.exists(KEY)
@@ -101,7 +102,7 @@ def test_a_leaf_that_comes_again_and_breaks_is_not_there_any_more(store, uploads
         found.write(LEAF)(memoryview(b"damaged on its way"))  # and the END that came with it was refused
         recorded = found.recorded()
     assert recorded[DIGEST_SIZE : 2 * DIGEST_SIZE] == bytes(DIGEST_SIZE)
-    with pytest.raises(Corrupt):
+    with pytest.raises(NoSuchUpload):
         uploads.commit(ID, SIZE, KEY, digest(CONTENT))
     send(uploads, 1)
     uploads.commit(ID, SIZE, KEY, digest(CONTENT))
@@ -203,7 +204,7 @@ def test_a_part_that_waited_for_a_commit_is_told_that_there_is_no_upload_any_mor
         thread = threading.Thread(target=send_late)
         thread.start()
         wait_for(lambda: "-> FLOCK" in locks(store), "the part to wait")
-        uploads.remove(ID, SIZE)
+        shutil.rmtree(data_file(store).parent)  # as a commit does, at its end
         begin(uploads)  # another one of the same name
     thread.join()
     assert told
@@ -276,3 +277,15 @@ def test_what_was_touched_today_is_kept(store, uploads):
     os.utime(data_file(store), (old, old))
     uploads.sweep()
     assert directories(store) == [f"{ID.hex()}-{SIZE}"]
+
+
+@pytest.mark.parametrize(("first", "kept"), [(0, False), (1, True)])
+def test_what_nobody_resumes_is_swept_after_ten_minutes(store, uploads, first, kept):
+    upload = bytes([first, *range(1, 16)])
+    begin(uploads, upload=upload)
+    directory = Path(store.data.path, "_uploads", f"{upload.hex()}-{SIZE}")
+    old = time.time() - KEEP_PASSING_SECONDS - 1
+    for path in (directory / "leaves", directory):
+        os.utime(path, (old, old))
+    uploads.sweep()
+    assert directory.exists() == kept

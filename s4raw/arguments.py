@@ -31,11 +31,12 @@ COMMON = """\
 """
 
 FILTERS = """\
-  --include GLOB     only what matches GLOB (any of them, if there are several)
+  --include GLOB     only what matches GLOB (any of them, if there are several), in its path below the directory
   --exclude GLOB     not what matches GLOB (any of them), whatever is included
 """
 GLOBS = """\
-Globs: * and ? match / too, [*] is a * itself, and a key that has exactly this name is meant before all that match.
+Globs: * and ? match / too, [*] is a * itself, and a key or directory that has exactly this name is meant before all
+that match.
 """
 
 

@@ -47,11 +47,34 @@ def is_local_glob(path: str) -> bool:
 def local_files(top: str, keep: Keep) -> Iterator[tuple[str, str, int]]:
     """The files below a directory that are kept: path, path below the directory, size in bytes; in order.
 
-    Symlinks are followed. Raises LocalFileError.
+    Symlinks are followed. What ``cp --resume`` keeps of a download is no file. Raises LocalFileError, not for what is
+    not kept.
     """
-    for path, relative, size in _files(top):
-        if keep(relative or os.path.basename(path)):
-            yield path, relative, size
+    todo: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", top, frozenset())]
+    while todo:
+        relative, path, above = todo.pop()
+        try:
+            status = os.stat(path)
+            if stat.S_ISDIR(status.st_mode):
+                if (status.st_dev, status.st_ino) in above:
+                    continue  # a symlink back to a directory that it lies in
+                above |= {(status.st_dev, status.st_ino)}
+                for name in sorted(os.listdir(path), reverse=True):
+                    todo.append((os.path.join(relative, name), os.path.join(path, name), above))
+            elif not _is_meant(relative, path, keep):
+                continue
+            elif not stat.S_ISREG(status.st_mode):
+                raise LocalFileError(f"{path} is neither a file nor a directory")
+            else:
+                yield path, relative, status.st_size
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and relative and not _is_meant(relative, path, keep):
+                continue  # a symlink to nothing, or gone by now
+            raise local_error(error, path) from None
+
+
+def _is_meant(relative: str, path: str, keep: Keep) -> bool:
+    return keep(relative or os.path.basename(path)) and not (relative and relative.endswith(PART))
 
 
 def plan_upload(
@@ -80,27 +103,6 @@ def key_for(directory: Key, relative: str, path: str) -> Key:
         return parse_key(str(directory.join(relative)))
     except BadKey as error:
         raise BadKey(f"{path} cannot be stored: {error.message}") from None
-
-
-def _files(top: str) -> Iterator[tuple[str, str, int]]:
-    """Every file below ``top``: its path, its path below ``top``, its size; in order of their names."""
-    todo: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", top, frozenset())]
-    while todo:
-        relative, path, above = todo.pop()
-        try:
-            status = os.stat(path)
-            if stat.S_ISREG(status.st_mode):
-                yield path, relative, status.st_size
-                continue
-            if not stat.S_ISDIR(status.st_mode):
-                raise LocalFileError(f"{path} is neither a file nor a directory")
-            if (status.st_dev, status.st_ino) in above:
-                continue  # a symlink back to a directory that it lies in
-            above |= {(status.st_dev, status.st_ino)}
-            for name in sorted(os.listdir(path), reverse=True):
-                todo.append((os.path.join(relative, name), os.path.join(path, name), above))
-        except OSError as error:
-            raise local_error(error, path) from None
 
 
 def select(ring: Ring, source: str, include: Sequence[str], exclude: Sequence[str]) -> Selection:

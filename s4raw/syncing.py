@@ -14,7 +14,7 @@ from s4raw.client import Ring
 from s4raw.copying import key_for, local_files, local_name
 from s4raw.digest import digest_file
 from s4raw.errors import LocalFileError, NoSuchKey
-from s4raw.files import PART, local_error, reading
+from s4raw.files import local_error, reading
 from s4raw.keys import Entry, Key
 from s4raw.pipeline import remove_all, stat_all
 from s4raw.record import NamedTuple
@@ -75,7 +75,7 @@ def plan_down(ring: Ring, source: Key, target: str, keep: Keep, delete: bool) ->
         if name not in same
     ]
     if delete:
-        extra = [path for name, (path, _) in found.items() if name not in wanted and not name.endswith(PART)]
+        extra = [path for name, (path, _) in found.items() if name not in wanted]
         steps += [Step(DELETE_FILE, _NOTHING, path, 0) for path in extra if _lies_below(path, target)]
     return steps
 

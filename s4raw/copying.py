@@ -44,6 +44,22 @@ def is_local_glob(path: str) -> bool:
     return is_glob(path) and not os.path.lexists(path)
 
 
+def is_many(ring: Ring, source: str, recursive: bool) -> bool:
+    """Whether a source stands for all that lies below it, or matches it; a local file does not, even with ``-r``."""
+    if is_remote(source):
+        return recursive or has_glob(ring, source)
+    return is_local_glob(source) or (recursive and (source == STDIO or not os.path.isfile(source)))
+
+
+def split_local(source: str) -> tuple[str, str]:
+    """A local source's directory, and its glob (empty if it is none)."""
+    if not is_local_glob(source):
+        return source, ""
+    parts = source.split("/")
+    first = next(index for index, part in enumerate(parts) if is_glob(part))
+    return "/".join(parts[:first]) + "/" if first else ".", "/".join(parts[first:])
+
+
 def local_files(top: str, keep: Keep) -> Iterator[tuple[str, str, int]]:
     """The files below a directory that are kept: path, path below the directory, size in bytes; in order.
 
@@ -84,12 +100,8 @@ def plan_upload(
 
     Raises LocalFileError, also for a glob that nothing matches, and BadKey.
     """
-    top, glob, found = source, "", False
+    (top, glob), found = split_local(source), False
     directory = parse_directory(target)
-    if is_local_glob(source):
-        parts = source.split("/")
-        first = next(index for index, part in enumerate(parts) if is_glob(part))
-        top, glob = "/".join(parts[:first]) + "/" if first else ".", "/".join(parts[first:])
     for path, relative, size in local_files(top, keeper(include, exclude, glob)):
         found = True
         yield Item(key_for(directory, relative, path), path), size

@@ -36,6 +36,13 @@ def reading(path: str) -> Iterator[int]:
         os.close(fd)
 
 
+def lies_below(path: str, directory: str) -> bool:
+    """Whether a file lies in a directory itself, and not in one that a symlink leads to."""
+    parent = os.path.dirname(path)
+    inside = os.path.relpath(parent, directory)
+    return os.path.realpath(parent) == os.path.normpath(os.path.join(os.path.realpath(directory), inside))
+
+
 def part_name(path: str) -> str:
     """Where a file is written until it is whole: ``PATH .part``; a digest stands for a name that is too long."""
     directory, name = os.path.split(path)

@@ -29,8 +29,8 @@ source's name, and so does ".". "cp -r s4://b/dir/ ." makes ./dir/..., "cp -r s4
 "cp -r foo s4://b/x" makes x/<paths below foo>. Keys are immutable: a key that exists is not replaced.
 
 A copy that broke goes on with --resume where it stopped: what is there is compared by its digests, so two contents are
-never mixed. A download's beginning stays in "NAME .part" then (trees go up without such files), an upload's for a day at
-the server.
+never mixed. A download's beginning stays in "NAME .part" then (trees go up without such files), an upload's for a day
+at the server.
 
 If SRC is a glob, DST is a directory: "cp 's4://b/x/*_1' out/" makes out/<paths below x/>.
 {GLOBS}

@@ -1,4 +1,4 @@
-"""Verbs that copy content: cp, cat."""
+"""Verbs that copy content: cp, get, cat."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from s4raw import bulk
 from s4raw.arguments import COMMON, FILTERS, GLOBS, Arguments, Verb
 from s4raw.bodies import write_all
 from s4raw.client import Ring
-from s4raw.copying import STDIO, download_path, is_local_glob, is_remote, plan_download, plan_upload, upload_key
+from s4raw.copying import STDIO, download_path, is_many, is_remote, plan_download, plan_upload, upload_key
 from s4raw.errors import UsageError
 from s4raw.files import writing
 from s4raw.keys import Key, parse_key
 from s4raw.output import write_json
 from s4raw.progress import ProgressLine
-from s4raw.selection import has_glob, named
+from s4raw.selection import named
 
 USAGE = {
     "cp": f"""\
@@ -37,7 +37,8 @@ If SRC is a glob, DST is a directory: "cp 's4://b/x/*_1' out/" makes out/<paths 
 Options:
   -r, --recursive    copy all files below a directory
 {FILTERS}  --resume           go on with a copy of one file that broke, made with --resume too; for trees see sync
-  --connections N    share one large file among so many connections (default: by its size, up to 4)
+  --connections N    share one large file among so many connections (default: by its size, up to 4, and one
+                     for two processors); not for trees
   -q, --quiet        no progress line
   --json             print a line of JSON for each file
 {COMMON}""",
@@ -72,16 +73,16 @@ def cp(arguments: Arguments) -> int:
     """Copy to or from the ring."""
     source, target = arguments["SRC"], arguments["DST"]
     if is_remote(source) and is_remote(target):
-        raise UsageError("both paths are remote: keys do not move, they are copied out and in, and deleted")
+        raise UsageError("both paths are remote: mv moves from key to key, cp copies to or from the ring")
     if not is_remote(source) and not is_remote(target):
         raise UsageError(f"one of the paths must begin with s4://, got {source!r} and {target!r}")
     with arguments.ring() as ring:
-        if arguments["--recursive"] or (has_glob(ring, source) if is_remote(source) else is_local_glob(source)):
+        if is_many(ring, source, arguments["--recursive"]):
             return _copy_tree(ring, source, target, arguments)
         if any(arguments.filters()):
-            raise UsageError("--include and --exclude need -r, or a glob")
-        if arguments["--resume"] and STDIO in (source, target):
-            raise UsageError("a copy to stdout or from stdin cannot be resumed: --resume needs a file")
+            raise UsageError("--include and --exclude need a directory with -r, or a glob")
+        if STDIO in (source, target):
+            _refuse(arguments, "a copy to stdout or from stdin goes over one connection and cannot be resumed")
         return (_upload if is_remote(target) else _download)(ring, source, target, arguments)
 
 
@@ -169,12 +170,9 @@ def _range(ring: Ring, key: Key, text: str | None) -> tuple[int, int | None]:
 
 def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     upload = is_remote(target)
-    if arguments["--resume"]:
-        raise UsageError("--resume is for one file; sync copies what is missing of a tree")
+    _refuse(arguments, "trees and globs go over a connection to each server; sync copies what is missing of a tree")
     if STDIO in (source, target):
         raise UsageError("cp -r copies directories: - cannot be one of them")
-    if upload and os.path.isfile(source):
-        return _upload(ring, source, target, arguments)
     filters = arguments.filters()
     if upload:
         plan = list(plan_upload(source, target, *filters))
@@ -193,6 +191,12 @@ def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> in
     finally:
         line.close()
     return 0
+
+
+def _refuse(arguments: Arguments, why: str) -> None:
+    """Refuse what only a copy of one file can have. Raises UsageError."""
+    if arguments["--resume"] or arguments["--connections"] is not None:
+        raise UsageError(f"--resume and --connections are for one file: {why}")
 
 
 def _connections(arguments: Arguments) -> int | None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 
 from s4raw.digest import digest
 from s4raw.errors import LocalFileError, UsageError
+from s4raw.keys import MAX_NAME_BYTES
 
 PART = " .part"  # with a space, which no s4:// key has: the name of one file is never the other name of another
-MAX_NAME_BYTES = 255
 
 
 def local_error(error: OSError, path: str) -> LocalFileError:

@@ -103,7 +103,7 @@ def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     if source == STDIO and not arguments.stdin_is_free:
         raise UsageError("stdin holds the lines of run, it cannot be copied; give run a file")
     key = upload_key(source, target)
-    line = ProgressLine(f"cp to {key}", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"cp to {key}", "bytes", arguments.shows_progress)
     if os.path.isfile(source):
         line.update(0, os.path.getsize(source))
     try:
@@ -121,7 +121,7 @@ def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
 def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     key = parse_key(source)
     path = target if target == STDIO else download_path(key, target)
-    line = ProgressLine(f"cp from {key}", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"cp from {key}", "bytes", arguments.shows_progress)
     if line.shown:
         line.update(0, ring.stat(key).size)
     try:
@@ -139,7 +139,7 @@ def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int
 def get(arguments: Arguments) -> int:
     """Write a key, or a part of it."""
     key, target = parse_key(arguments["KEY"]), arguments["TARGET"] or STDIO
-    line = ProgressLine(f"get {key}", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"get {key}", "bytes", arguments.shows_progress)
     with arguments.ring() as ring:
         offset, length = _range(ring, key, arguments["--range"])
         try:
@@ -178,7 +178,7 @@ def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> in
         plan = list(plan_upload(source, target, *filters))
     else:
         plan = list(plan_download(ring, source, target, *filters))
-    line = ProgressLine(f"cp {len(plan)} files", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"cp {len(plan)} files", "bytes", arguments.shows_progress)
     line.update(0, sum(size for _, size in plan))
 
     def done(item: bulk.Item, size: int) -> None:

@@ -137,7 +137,7 @@ def rm(arguments: Arguments) -> int:
     from s4raw.progress import ProgressLine
 
     with arguments.ring() as ring:
-        line = ProgressLine("rm", "keys", not arguments["--quiet"])
+        line = ProgressLine("rm", "keys", arguments.shows_progress)
         try:
             count = _remove(ring, arguments, line)
         finally:

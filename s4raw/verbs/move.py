@@ -133,7 +133,7 @@ def mv(arguments: Arguments) -> int:
         raise UsageError(f"one of the paths must begin with s4://, got {source!r} and {target!r}")
     if STDIO in (source, target):
         raise UsageError("mv moves files: - is none")
-    line = ProgressLine(f"mv {source}", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"mv {source}", "bytes", arguments.shows_progress)
     with arguments.ring() as ring:
         many = is_many(ring, source, arguments["--recursive"])
         if any(arguments.filters()) and not many:

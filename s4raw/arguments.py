@@ -31,11 +31,12 @@ COMMON = """\
 """
 
 FILTERS = """\
-  --include GLOB     only what matches GLOB (any of them, if there are several)
+  --include GLOB     only what matches GLOB (any of them, if there are several), in its path below the directory
   --exclude GLOB     not what matches GLOB (any of them), whatever is included
 """
 GLOBS = """\
-Globs: * and ? match / too, [*] is a * itself, and a key that has exactly this name is meant before all that match.
+Globs: * and ? match / too, [*] is a * itself, and a key or directory that has exactly this name is meant before all
+that match.
 """
 
 
@@ -44,12 +45,18 @@ class Arguments(Parsed):
 
     shared: Ring | None = None  # the ring of whoever calls many verbs
     stdin_is_free = True  # and does not hold the lines that call them
+    alone = True  # on the terminal: several progress lines cannot share one
 
     def ring(self) -> AbstractContextManager[Ring]:
         """The ring to work on: the shared one, unless the arguments name a conf. Raises ConfError."""
         if self.shared is not None and self["--conf"] is None:
             return nullcontext(self.shared)
         return Ring.from_conf(self["--conf"])
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a progress line is wanted, and has a terminal to itself."""
+        return self.alone and not self["--quiet"]
 
     def filters(self) -> tuple[list[str], list[str]]:
         """The globs to include and to exclude."""

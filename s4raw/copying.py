@@ -44,14 +44,53 @@ def is_local_glob(path: str) -> bool:
     return is_glob(path) and not os.path.lexists(path)
 
 
+def is_many(ring: Ring, source: str, recursive: bool) -> bool:
+    """Whether a source stands for all that lies below it, or matches it; a local file does not, even with ``-r``."""
+    if is_remote(source):
+        return recursive or has_glob(ring, source)
+    return is_local_glob(source) or (recursive and (source == STDIO or not os.path.isfile(source)))
+
+
+def split_local(source: str) -> tuple[str, str]:
+    """A local source's directory, and its glob (empty if it is none)."""
+    if not is_local_glob(source):
+        return source, ""
+    parts = source.split("/")
+    first = next(index for index, part in enumerate(parts) if is_glob(part))
+    return "/".join(parts[:first]) + "/" if first else ".", "/".join(parts[first:])
+
+
 def local_files(top: str, keep: Keep) -> Iterator[tuple[str, str, int]]:
     """The files below a directory that are kept: path, path below the directory, size in bytes; in order.
 
-    Symlinks are followed. Raises LocalFileError.
+    Symlinks are followed. What ``cp --resume`` keeps of a download is no file. Raises LocalFileError, not for what is
+    not kept.
     """
-    for path, relative, size in _files(top):
-        if keep(relative or os.path.basename(path)):
-            yield path, relative, size
+    todo: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", top, frozenset())]
+    while todo:
+        relative, path, above = todo.pop()
+        try:
+            status = os.stat(path)
+            if stat.S_ISDIR(status.st_mode):
+                if (status.st_dev, status.st_ino) in above:
+                    continue  # a symlink back to a directory that it lies in
+                above |= {(status.st_dev, status.st_ino)}
+                for name in sorted(os.listdir(path), reverse=True):
+                    todo.append((os.path.join(relative, name), os.path.join(path, name), above))
+            elif not _is_meant(relative, path, keep):
+                continue
+            elif not stat.S_ISREG(status.st_mode):
+                raise LocalFileError(f"{path} is neither a file nor a directory")
+            else:
+                yield path, relative, status.st_size
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and relative and not _is_meant(relative, path, keep):
+                continue  # a symlink to nothing, or gone by now
+            raise local_error(error, path) from None
+
+
+def _is_meant(relative: str, path: str, keep: Keep) -> bool:
+    return keep(relative or os.path.basename(path)) and not (relative and relative.endswith(PART))
 
 
 def plan_upload(
@@ -61,12 +100,8 @@ def plan_upload(
 
     Raises LocalFileError, also for a glob that nothing matches, and BadKey.
     """
-    top, glob, found = source, "", False
+    (top, glob), found = split_local(source), False
     directory = parse_directory(target)
-    if is_local_glob(source):
-        parts = source.split("/")
-        first = next(index for index, part in enumerate(parts) if is_glob(part))
-        top, glob = "/".join(parts[:first]) + "/" if first else ".", "/".join(parts[first:])
     for path, relative, size in local_files(top, keeper(include, exclude, glob)):
         found = True
         yield Item(key_for(directory, relative, path), path), size
@@ -80,27 +115,6 @@ def key_for(directory: Key, relative: str, path: str) -> Key:
         return parse_key(str(directory.join(relative)))
     except BadKey as error:
         raise BadKey(f"{path} cannot be stored: {error.message}") from None
-
-
-def _files(top: str) -> Iterator[tuple[str, str, int]]:
-    """Every file below ``top``: its path, its path below ``top``, its size; in order of their names."""
-    todo: list[tuple[str, str, frozenset[tuple[int, int]]]] = [("", top, frozenset())]
-    while todo:
-        relative, path, above = todo.pop()
-        try:
-            status = os.stat(path)
-            if stat.S_ISREG(status.st_mode):
-                yield path, relative, status.st_size
-                continue
-            if not stat.S_ISDIR(status.st_mode):
-                raise LocalFileError(f"{path} is neither a file nor a directory")
-            if (status.st_dev, status.st_ino) in above:
-                continue  # a symlink back to a directory that it lies in
-            above |= {(status.st_dev, status.st_ino)}
-            for name in sorted(os.listdir(path), reverse=True):
-                todo.append((os.path.join(relative, name), os.path.join(path, name), above))
-        except OSError as error:
-            raise local_error(error, path) from None
 
 
 def select(ring: Ring, source: str, include: Sequence[str], exclude: Sequence[str]) -> Selection:

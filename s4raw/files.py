@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 
 from s4raw.digest import digest
 from s4raw.errors import LocalFileError, UsageError
+from s4raw.keys import MAX_NAME_BYTES
 
 PART = " .part"  # with a space, which no s4:// key has: the name of one file is never the other name of another
-MAX_NAME_BYTES = 255
 
 
 def local_error(error: OSError, path: str) -> LocalFileError:
@@ -34,6 +34,13 @@ def reading(path: str) -> Iterator[int]:
         raise local_error(error, path) from None
     finally:
         os.close(fd)
+
+
+def lies_below(path: str, directory: str) -> bool:
+    """Whether a file lies in a directory itself, and not in one that a symlink leads to."""
+    parent = os.path.dirname(path)
+    inside = os.path.relpath(parent, directory)
+    return os.path.realpath(parent) == os.path.normpath(os.path.join(os.path.realpath(directory), inside))
 
 
 def part_name(path: str) -> str:

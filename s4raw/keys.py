@@ -17,7 +17,8 @@ from s4raw.record import NamedTuple
 
 SCHEME = "s4://"
 MAX_KEY_BYTES = 1024
-MAX_BUCKET_BYTES = 255
+MAX_NAME_BYTES = 255  # of a file's or directory's name, here and on the servers
+MAX_BUCKET_BYTES = MAX_NAME_BYTES  # a bucket is a directory
 GLOB_CHARACTERS = "*?["
 
 _UNSPEAKABLE = re.compile(r"[\s\x00-\x1f\x7f]")
@@ -26,7 +27,6 @@ _ORDINARY_NAME = re.compile(r"[!-~]{1,1024}")
 _ORDINARY = re.compile(
     r"s4://([A-Za-z0-9][A-Za-z0-9._-]{0,254})/((?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*)"
 )
-_NUMERIC_PREFIX = re.compile(r"([0-9]+)(?:_|\Z)")
 
 
 class Key(NamedTuple):

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 
-MAX_NAME_BYTES = 255
+from s4raw.keys import MAX_NAME_BYTES
+
 PIECE_BYTES = 240
 _ORDINARY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")  # nothing to escape
 SELF = "%="  # the file of the key that has its directory's name

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from s4raw.client import Ring
 from s4raw.errors import BadKey, NoSuchKey, UsageError
-from s4raw.keys import Entry, Key, is_glob, parse_glob, parse_key, parse_prefix
+from s4raw.keys import Entry, Key, is_glob, parse_directory, parse_glob, parse_key, parse_prefix
 from s4raw.record import NamedTuple
 
 Keep = Callable[[str], bool]  # is a path below the directory meant?
@@ -57,28 +57,34 @@ class Selection(NamedTuple):
         return (Key(self.prefix.bucket, entry.name) for entry in self.entries(ring))
 
 
-def is_key(ring: Ring, text: str) -> bool:
-    """Whether an argument with the characters of a glob is a key that exists: then it means that key alone."""
+def _exists(ring: Ring, text: str) -> bool:
+    """Whether a key or a directory has exactly this name."""
     try:
         ring.stat(parse_key(text))
     except (BadKey, NoSuchKey):
-        return False
+        return any(True for _ in ring.list(parse_directory(text)))
     return True
 
 
 def has_glob(ring: Ring, text: str) -> bool:
-    """Whether an argument is to be taken for a glob: it looks like one, and no key has exactly that name."""
-    return is_glob(text) and not is_key(ring, text)
+    """Whether an argument is to be taken for a glob: it looks like one, and nothing has exactly that name."""
+    return is_glob(text) and not _exists(ring, text)
 
 
 def below(ring: Ring, text: str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Selection:
-    """Every key that begins with a prefix, or matches a glob, and passes the filters. Raises BadKey, UsageError."""
+    """Every key that begins with a prefix, or matches a glob, and passes the filters. Raises BadKey, UsageError.
+
+    With filters a prefix has to be a directory: their globs are matched with the path below it, and of ``s4://b/data``
+    nobody can tell whether that begins before or after ``data/``.
+    """
     if has_glob(ring, text):
         directory, glob = parse_glob(text)
         return Selection(directory, directory, keeper(include, exclude, glob))
     prefix = parse_prefix(text)
     if not prefix.bucket:
         raise UsageError(f"need a bucket, as in s4://bucket/dir/, got {text!r}")
+    if (include or exclude) and prefix.name and not prefix.name.endswith("/"):
+        raise UsageError(f"--include and --exclude need a directory: end {text} with /")
     directory = Key(prefix.bucket, prefix.name[: prefix.name.rfind("/") + 1])
     return Selection(prefix, directory, keeper(include, exclude))
 

@@ -14,7 +14,7 @@ from s4raw.client import Ring
 from s4raw.copying import key_for, local_files, local_name
 from s4raw.digest import digest_file
 from s4raw.errors import LocalFileError, NoSuchKey
-from s4raw.files import PART, local_error, reading
+from s4raw.files import lies_below, local_error, reading
 from s4raw.keys import Entry, Key
 from s4raw.pipeline import remove_all, stat_all
 from s4raw.record import NamedTuple
@@ -75,8 +75,8 @@ def plan_down(ring: Ring, source: Key, target: str, keep: Keep, delete: bool) ->
         if name not in same
     ]
     if delete:
-        extra = [path for name, (path, _) in found.items() if name not in wanted and not name.endswith(PART)]
-        steps += [Step(DELETE_FILE, _NOTHING, path, 0) for path in extra if _lies_below(path, target)]
+        extra = [path for name, (path, _) in found.items() if name not in wanted]
+        steps += [Step(DELETE_FILE, _NOTHING, path, 0) for path in extra if lies_below(path, target)]
     return steps
 
 
@@ -104,13 +104,6 @@ def _read(path: str, size: int) -> bytes:
     if state.size != size:
         raise LocalFileError(f"local file {path}: {state.size} bytes could be read, it had {size}")
     return state.digest()
-
-
-def _lies_below(path: str, directory: str) -> bool:
-    """Whether a file lies in a directory itself, and not in one that a symlink leads to."""
-    parent = os.path.dirname(path)
-    inside = os.path.relpath(parent, directory)
-    return os.path.realpath(parent) == os.path.normpath(os.path.join(os.path.realpath(directory), inside))
 
 
 def carry_out(ring: Ring, steps: Sequence[Step], done: Done) -> None:

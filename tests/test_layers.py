@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "handshake": {"errors", "wire", "net", "ring"},
     "serving": {"log", "net"},
     # the disk
-    "layout": set(),
+    "layout": {"keys"},
     "syscalls": set(),
     "tree": {"keys", "layout", "syscalls"},
     "disk": {"errors", "keys", "syscalls"},
@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "connection": {"record", "errors", "wire", "net", "handshake", "ring"},
     "bodies": {"record", "errors", "keys", "digest", "blocks", "wire", "net", "connection"},
     "reader": {"keys", "digest", "connection", "bodies"},
-    "files": {"errors", "digest"},
+    "files": {"errors", "keys", "digest"},
     "fanout": {"errors", "net", "connection"},
     "pipeline": {"errors", "keys", "wire", "connection", "bodies"},
     "listing": {"keys", "wire", "connection", "bodies"},

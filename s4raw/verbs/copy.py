@@ -1,4 +1,4 @@
-"""Verbs that copy content: cp, cat."""
+"""Verbs that copy content: cp, get, cat."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from s4raw import bulk
 from s4raw.arguments import COMMON, FILTERS, GLOBS, Arguments, Verb
 from s4raw.bodies import write_all
 from s4raw.client import Ring
-from s4raw.copying import STDIO, download_path, is_local_glob, is_remote, plan_download, plan_upload, upload_key
+from s4raw.copying import STDIO, download_path, is_many, is_remote, plan_download, plan_upload, upload_key
 from s4raw.errors import UsageError
 from s4raw.files import writing
 from s4raw.keys import Key, parse_key
 from s4raw.output import write_json
 from s4raw.progress import ProgressLine
-from s4raw.selection import has_glob, named
+from s4raw.selection import named
 
 USAGE = {
     "cp": f"""\
@@ -29,14 +29,16 @@ source's name, and so does ".". "cp -r s4://b/dir/ ." makes ./dir/..., "cp -r s4
 "cp -r foo s4://b/x" makes x/<paths below foo>. Keys are immutable: a key that exists is not replaced.
 
 A copy that broke goes on with --resume where it stopped: what is there is compared by its digests, so two contents are
-never mixed. A download's beginning stays in "NAME .part" then, an upload's for a day at the server.
+never mixed. A download's beginning stays in "NAME .part" then (trees go up without such files), an upload's for a day
+at the server.
 
 If SRC is a glob, DST is a directory: "cp 's4://b/x/*_1' out/" makes out/<paths below x/>.
 {GLOBS}
 Options:
   -r, --recursive    copy all files below a directory
 {FILTERS}  --resume           go on with a copy of one file that broke, made with --resume too; for trees see sync
-  --connections N    share one large file among so many connections (default: by its size, up to 4)
+  --connections N    share one large file among so many connections (default: by its size, up to 4, and one
+                     for two processors); not for trees
   -q, --quiet        no progress line
   --json             print a line of JSON for each file
 {COMMON}""",
@@ -71,16 +73,16 @@ def cp(arguments: Arguments) -> int:
     """Copy to or from the ring."""
     source, target = arguments["SRC"], arguments["DST"]
     if is_remote(source) and is_remote(target):
-        raise UsageError("both paths are remote: keys do not move, they are copied out and in, and deleted")
+        raise UsageError("both paths are remote: mv moves from key to key, cp copies to or from the ring")
     if not is_remote(source) and not is_remote(target):
         raise UsageError(f"one of the paths must begin with s4://, got {source!r} and {target!r}")
     with arguments.ring() as ring:
-        if arguments["--recursive"] or (has_glob(ring, source) if is_remote(source) else is_local_glob(source)):
+        if is_many(ring, source, arguments["--recursive"]):
             return _copy_tree(ring, source, target, arguments)
         if any(arguments.filters()):
-            raise UsageError("--include and --exclude need -r, or a glob")
-        if arguments["--resume"] and STDIO in (source, target):
-            raise UsageError("a copy to stdout or from stdin cannot be resumed: --resume needs a file")
+            raise UsageError("--include and --exclude need a directory with -r, or a glob")
+        if STDIO in (source, target):
+            _refuse(arguments, "a copy to stdout or from stdin goes over one connection and cannot be resumed")
         return (_upload if is_remote(target) else _download)(ring, source, target, arguments)
 
 
@@ -101,7 +103,7 @@ def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     if source == STDIO and not arguments.stdin_is_free:
         raise UsageError("stdin holds the lines of run, it cannot be copied; give run a file")
     key = upload_key(source, target)
-    line = ProgressLine(f"cp to {key}", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"cp to {key}", "bytes", arguments.shows_progress)
     if os.path.isfile(source):
         line.update(0, os.path.getsize(source))
     try:
@@ -119,7 +121,7 @@ def _upload(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
 def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     key = parse_key(source)
     path = target if target == STDIO else download_path(key, target)
-    line = ProgressLine(f"cp from {key}", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"cp from {key}", "bytes", arguments.shows_progress)
     if line.shown:
         line.update(0, ring.stat(key).size)
     try:
@@ -137,7 +139,7 @@ def _download(ring: Ring, source: str, target: str, arguments: Arguments) -> int
 def get(arguments: Arguments) -> int:
     """Write a key, or a part of it."""
     key, target = parse_key(arguments["KEY"]), arguments["TARGET"] or STDIO
-    line = ProgressLine(f"get {key}", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"get {key}", "bytes", arguments.shows_progress)
     with arguments.ring() as ring:
         offset, length = _range(ring, key, arguments["--range"])
         try:
@@ -168,18 +170,15 @@ def _range(ring: Ring, key: Key, text: str | None) -> tuple[int, int | None]:
 
 def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> int:
     upload = is_remote(target)
-    if arguments["--resume"]:
-        raise UsageError("--resume is for one file; sync copies what is missing of a tree")
+    _refuse(arguments, "trees and globs go over a connection to each server; sync copies what is missing of a tree")
     if STDIO in (source, target):
         raise UsageError("cp -r copies directories: - cannot be one of them")
-    if upload and os.path.isfile(source):
-        return _upload(ring, source, target, arguments)
     filters = arguments.filters()
     if upload:
         plan = list(plan_upload(source, target, *filters))
     else:
         plan = list(plan_download(ring, source, target, *filters))
-    line = ProgressLine(f"cp {len(plan)} files", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"cp {len(plan)} files", "bytes", arguments.shows_progress)
     line.update(0, sum(size for _, size in plan))
 
     def done(item: bulk.Item, size: int) -> None:
@@ -192,6 +191,12 @@ def _copy_tree(ring: Ring, source: str, target: str, arguments: Arguments) -> in
     finally:
         line.close()
     return 0
+
+
+def _refuse(arguments: Arguments, why: str) -> None:
+    """Refuse what only a copy of one file can have. Raises UsageError."""
+    if arguments["--resume"] or arguments["--connections"] is not None:
+        raise UsageError(f"--resume and --connections are for one file: {why}")
 
 
 def _connections(arguments: Arguments) -> int | None:

@@ -45,11 +45,11 @@ Delete a key, what matches a glob, or with -r every key that begins with PREFIX,
 
 Usage: s4raw rm [-r] [--include GLOB]... [--exclude GLOB]... [-q] [--json] [-c FILE] [--] PREFIX
 
-The globs of --include and --exclude are matched with the path below the directory. A PREFIX that is a glob and matches
-nothing is an error, unless -r is given.
+The globs of --include and --exclude are matched with the path below the directory, as in cp -r: with them, PREFIX is a
+bucket, a glob, or ends in /. A glob that matches nothing is an error.
 {GLOBS}
 Options:
-  -r, --recursive    everything under the prefix; finding nothing is fine
+  -r, --recursive    everything under the prefix; finding nothing is fine, if it is no glob
 {FILTERS}  -q, --quiet        no progress line
   --json             print the result as a line of JSON
 {COMMON}""",
@@ -137,7 +137,7 @@ def rm(arguments: Arguments) -> int:
     from s4raw.progress import ProgressLine
 
     with arguments.ring() as ring:
-        line = ProgressLine("rm", "keys", not arguments["--quiet"])
+        line = ProgressLine("rm", "keys", arguments.shows_progress)
         try:
             count = _remove(ring, arguments, line)
         finally:
@@ -153,11 +153,12 @@ def _remove(ring: Ring, arguments: Arguments, line: ProgressLine) -> int:
         from s4raw.pipeline import remove_all
         from s4raw.selection import below, has_glob
 
-        if filtered and not (recursive or has_glob(ring, text)):
+        glob = has_glob(ring, text)
+        if filtered and not (recursive or glob):
             raise UsageError("--include and --exclude need -r, or a glob")
-        if filtered or has_glob(ring, text):
+        if filtered or glob:
             keys = list(below(ring, text, *arguments.filters()).keys(ring))
-            if not keys and not recursive:
+            if not keys and glob:
                 raise NoSuchKey(f"no key matches {text}")
             line.update(0, len(keys))
             remove_all(ring.pool, keys, lambda _key: line.add(1))

@@ -87,7 +87,7 @@ def _mapper(verb: str) -> Verb:
         name, started = new_id(), time.monotonic()
         places = arguments["INDIR"], arguments["OUTDIR"], arguments["CMD"]
         with ExitStack() as stack:
-            line = ProgressLine(f"{name} {verb}", "keys", not arguments["--quiet"])
+            line = ProgressLine(f"{name} {verb}", "keys", arguments.shows_progress)
             stack.callback(line.close)
             events = _Events(name, arguments, line, stack)
             options = _options(name, arguments, line, events)

@@ -10,21 +10,21 @@ from s4raw.client import Ring
 from s4raw.copying import (
     STDIO,
     download_path,
-    is_local_glob,
+    is_many,
     is_remote,
     plan_download,
     plan_move,
     plan_upload,
+    split_local,
     upload_key,
 )
 from s4raw.errors import LocalFileError, UsageError
-from s4raw.files import local_error
+from s4raw.files import lies_below, local_error
 from s4raw.keys import Key, parse_key
 from s4raw.moving import move
 from s4raw.output import write_json
 from s4raw.pipeline import remove_all
 from s4raw.progress import ProgressLine
-from s4raw.selection import has_glob
 
 USAGE = {
     "mv": f"""\
@@ -34,7 +34,8 @@ Usage: s4raw mv [-r] [--include GLOB]... [--exclude GLOB]... [-q] [--json] [-c F
 
 Names are made as in cp. From key to key it is a rename where both are placed on one server (by their basenames), else
 a copy that is verified, and a delete. A source is deleted when its target is whole. A key that exists is not replaced;
-a local file is. Directories that become empty stay.
+a local file is. Directories that become empty stay. A tree with a symlink to a directory is refused: files elsewhere
+would be deleted through it.
 
 If SRC is a glob, DST is a directory: "mv 's4://b/x/*_1' s4://b/y/" makes y/<paths below x/>.
 {GLOBS}
@@ -106,6 +107,17 @@ class _Mover:
             remove_all(self._ring.pool, list(came), lambda key: self._tell(str(key), came[key]))
 
 
+def _lying_below(source: str, items: list[bulk.Item]) -> list[bulk.Item]:
+    """The same items, all of which lie in the source's directory itself. Raises LocalFileError."""
+    top, checked = split_local(source)[0], set()
+    for item in items:
+        path = str(item.file)
+        if (parent := os.path.dirname(path)) not in checked and not lies_below(path, top):
+            raise LocalFileError(f"{path} lies behind a symlink, mv would delete it there; exclude it, or use cp")
+        checked.add(parent)
+    return items
+
+
 def _version(path: str) -> tuple[int, int, int]:
     try:
         status = os.stat(path)
@@ -121,17 +133,17 @@ def mv(arguments: Arguments) -> int:
         raise UsageError(f"one of the paths must begin with s4://, got {source!r} and {target!r}")
     if STDIO in (source, target):
         raise UsageError("mv moves files: - is none")
-    line = ProgressLine(f"mv {source}", "bytes", not arguments["--quiet"])
+    line = ProgressLine(f"mv {source}", "bytes", arguments.shows_progress)
     with arguments.ring() as ring:
-        many = arguments["--recursive"] or (has_glob(ring, source) if is_remote(source) else is_local_glob(source))
+        many = is_many(ring, source, arguments["--recursive"])
         if any(arguments.filters()) and not many:
-            raise UsageError("--include and --exclude need -r, or a glob")
+            raise UsageError("--include and --exclude need a directory with -r, or a glob")
         filters = arguments.filters()
         mover = _Mover(ring, line, arguments["--json"])
         try:
             if not is_remote(source):
                 if many:
-                    mover.upload([item for item, _ in plan_upload(source, target, *filters)])
+                    mover.upload(_lying_below(source, [item for item, _ in plan_upload(source, target, *filters)]))
                 else:
                     mover.upload([bulk.Item(upload_key(source, target), source)])
             elif not is_remote(target):

@@ -99,8 +99,7 @@ class _Runner:
     def _prepare(self, arguments: Arguments) -> None:
         arguments.shared = self._ring
         arguments.stdin_is_free = self._name != "-"
-        if self._jobs > 1 and "--quiet" in arguments:
-            arguments["--quiet"] = True  # several progress lines cannot share one terminal
+        arguments.alone = self._jobs == 1
 
 
 def split(line: str) -> Sequence[str]:

@@ -34,7 +34,7 @@ def scrub(arguments: Arguments) -> int:
     rate = bytes_of(arguments["--rate"])
     if rate is None:
         raise UsageError(f"--rate needs a number of bytes, as in 100M, got {arguments['--rate']!r}")
-    line = ProgressLine("scrub", "keys", not arguments["--quiet"])
+    line = ProgressLine("scrub", "keys", arguments.shows_progress)
     damaged = []
 
     def found(server: str, key: str, message: str) -> None:

@@ -22,8 +22,9 @@ Usage: s4raw sync [--delete] [--dry-run] [--include GLOB]... [--exclude GLOB]...
 
 One of SRC and DST is s4://bucket/dir/, the other a local directory. What has the same size and the same digest is left
 alone. Keys are immutable: one that differs from its file is deleted and put again, and is missing in between; before
-that, the whole file is read once. Deletions come last. What the filters leave out is neither copied nor deleted. Below
-directories that are symlinks nothing is deleted.
+that, the whole file is read once. Deletions come last: a local directory in the way of a file, or a file in that of a
+directory, is an error, and stays. What the filters leave out is neither copied nor deleted, nor is "NAME .part", the
+beginning of a copy. Below directories that are symlinks nothing is deleted.
 
 Options:
   --delete           delete what is in DST but not in SRC

@@ -141,6 +141,10 @@ def test_what_cp_cannot_mean_is_wrong_usage_and_changes_nothing(s4raw, client, t
     assert sorted(os.listdir(tmp_path)) == ["directory", "file", "white space"]
 
 
+def test_cp_from_key_to_key_points_to_mv(s4raw):
+    assert b"mv moves from key to key" in s4raw("cp", "s4://b/old", "s4://b/new", code=2).stderr
+
+
 @pytest.mark.parametrize("source", ["file", "-", "large"])
 def test_a_key_that_exists_is_refused_and_nothing_changes(s4raw, client, tmp_path, source):
     (tmp_path / "file").write_bytes(b"new")

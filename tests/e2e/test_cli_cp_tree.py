@@ -171,6 +171,27 @@ def test_what_is_no_file_is_named_and_nothing_is_copied(s4raw, client, tmp_path,
     assert ring_tree(client) == {}
 
 
+@pytest.mark.parametrize("verb", [["cp", "-r"], ["sync"]])
+def test_what_is_left_out_cannot_fail_the_rest(s4raw, client, tmp_path, verb):
+    make(tmp_path / "foo", FOO)
+    (tmp_path / "foo/run").mkdir()
+    (tmp_path / "foo/run/dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "foo/run/fifo")
+    s4raw(*verb, "--exclude", "run/*", "foo", "s4://b/x")
+    assert ring_tree(client) == below("x")
+    s4raw("cp", "foo/*.txt", "s4://b/y")
+    assert ring_tree(client) == below("x") | below("y")
+    assert b"missing" in s4raw(*verb, "--exclude", "*", "missing", "s4://b/x", code=1).stderr
+
+
+@pytest.mark.parametrize("verb", [["cp", "-r"], ["sync"], ["mv", "-r"]])
+def test_the_beginning_of_a_download_does_not_go_up(s4raw, client, tmp_path, verb):
+    make(tmp_path / "foo", FOO | {part_name("3/4.txt"): b"4"})
+    s4raw(*verb, "foo", "s4://b/x")
+    assert ring_tree(client) == below("x")
+    assert (tmp_path / "foo" / part_name("3/4.txt")).read_bytes() == b"4"
+
+
 def test_a_directory_that_is_not_there(s4raw, client, tmp_path):
     assert b"missing" in s4raw("cp", "-r", "missing", "s4://b/x", code=1).stderr
     assert b"s4://b/missing/" in s4raw("cp", "-r", "s4://b/missing", ".", code=1).stderr

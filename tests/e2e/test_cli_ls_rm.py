@@ -195,7 +195,7 @@ TREE = ["in/a_1", "in/b_2", "in/deep/c_1", "in/deep/d_2", "other_1"]
         (["-r", "s4://b/**/*_1"], ["in/a_1", "in/deep/c_1"]),
         (["-r", "--include", "*_1", "s4://b/in/"], ["in/a_1", "in/deep/c_1"]),
         (["-r", "--include", "a*", "--include", "deep/*", "s4://b/in/"], ["in/a_1", "in/deep/c_1", "in/deep/d_2"]),
-        (["-r", "--exclude", "deep/*", "--include", "*_1", "s4://b/in"], ["in/a_1", "in/deep/c_1"]),
+        (["-r", "--exclude", "deep/*", "--include", "*_1", "s4://b/in/"], ["in/a_1"]),
         (["-r", "--exclude", "in/deep/*", "--exclude", "o*", "s4://b"], ["in/a_1", "in/b_2"]),
         (["--exclude", "*_1", "s4://b/in/*"], ["in/b_2", "in/deep/d_2"]),
     ],
@@ -223,7 +223,6 @@ def test_ls_humanizes_sizes(s4raw, client):
         (["-r", "--exclude", "deep/*", "s4://b/in/"], ["in/deep/c_1", "in/deep/d_2", "other_1"]),
         (["-r", "--include", "*_1", "--exclude", "o*", "s4://b"], ["in/b_2", "in/deep/d_2", "other_1"]),
         (["--exclude", "a*", "s4://b/in/*_1"], ["in/a_1", "in/b_2", "in/deep/d_2", "other_1"]),
-        (["-r", "s4://b/none*"], TREE),
         (["-r", "--include", "none", "s4://b"], TREE),
     ],
 )
@@ -236,8 +235,35 @@ def test_rm_takes_globs_and_filters(s4raw, client, arguments, expected):
 
 def test_rm_of_a_glob_that_matches_nothing_is_an_error(s4raw, client):
     put(client, TREE)
-    assert b"no key matches s4://b/in/*_3" in s4raw("rm", "s4://b/in/*_3", code=1).stderr
+    for arguments in ([], ["-r"], ["-r", "--exclude", "x"]):
+        assert b"no key matches s4://b/in/*_3" in s4raw("rm", *arguments, "s4://b/in/*_3", code=1).stderr
     assert left(client) == TREE
+
+
+@pytest.mark.parametrize("verb", [["rm", "-r"], ["ls", "-r"], ["du"], ["find"]])
+def test_filters_need_a_directory_and_not_what_begins_like_one(s4raw, client, verb):
+    put(client, ["data/keep/x", "data/y", "data2"])
+    failed = s4raw(*verb, "--exclude", "keep/*", "s4://b/data", code=2)
+    assert b"end s4://b/data with /" in failed.stderr
+    assert left(client) == ["data/keep/x", "data/y", "data2"]
+    s4raw(*verb, "--exclude", "keep/*", "s4://b/data/")
+    assert ("data/y" in left(client)) == (verb[0] != "rm")
+    assert {"data/keep/x", "data2"} <= set(left(client))
+
+
+def test_a_directory_named_like_a_glob_is_meant_before_what_matches(s4raw, client, tmp_path):
+    put(client, ["d[1]/f", "d[1]/g/h", "d1/other"])
+    assert names(s4raw("ls", "s4://b/d[1]/")) == ["f", "  PRE g/"]
+    assert names(s4raw("ls", "-r", "s4://b/d[1]/")) == ["d[1]/f", "d[1]/g/h"]
+    assert s4raw("du", "s4://b/d[1]/").stdout == b"14 bytes in 2 keys: s4://b/d[1]/\n"
+    s4raw("cp", "-r", "s4://b/d[1]", ".")
+    assert (tmp_path / "d[1]/g/h").read_bytes() == b"content"
+    s4raw("cp", "-r", "d[1]", "s4://b/e[1]/")
+    s4raw("mv", "-r", "s4://b/e[1]/", "s4://b/m[1]/")
+    assert left(client) == ["d1/other", "d[1]/f", "d[1]/g/h", "m[1]/f", "m[1]/g/h"]
+    s4raw("rm", "-r", "--exclude", "g/*", "s4://b/d[1]/")
+    s4raw("rm", "-r", "s4://b/m[1]/")
+    assert left(client) == ["d1/other", "d[1]/g/h"]
 
 
 def test_a_key_named_like_a_glob_is_meant_before_what_matches(s4raw, client):

@@ -127,6 +127,24 @@ def test_trees_go_both_ways(s4raw, client, tmp_path):
     assert ring_tree(client) == {"x/deep/name": b"333"}
 
 
+@pytest.mark.parametrize("source", [["-r", "foo"], ["foo/*"]])
+def test_nothing_is_deleted_through_a_symlink_to_a_directory(s4raw, client, tmp_path, source):
+    make(tmp_path, {"elsewhere/precious": b"1", "foo/a": b"2", "one": b"3"})
+    (tmp_path / "foo/link").symlink_to("../elsewhere")
+    (tmp_path / "foo/file").symlink_to("../one")
+    assert b"foo/link/precious" in s4raw("mv", *source, "s4://b/x", code=1).stderr
+    assert (tree(tmp_path)["foo/a"], ring_tree(client)) == (b"2", {})
+    s4raw("mv", "--exclude", "link/*", *source, "s4://b/x")
+    assert ring_tree(client) == {"x/a": b"2", "x/file": b"3"}
+    assert tree(tmp_path) == {"elsewhere/precious": b"1", "one": b"3"}
+
+
+def test_a_file_moves_with_r_as_without(s4raw, client, tmp_path):
+    make(tmp_path, {"file": b"1"})
+    s4raw("mv", "-r", "file", "s4://b/dir/")
+    assert (tree(tmp_path), ring_tree(client)) == ({}, {"dir/file": b"1"})
+
+
 def test_what_could_not_go_up_stays(s4raw, client, tmp_path):
     make(tmp_path / "foo", FOO)
     client.put("s4://b/x/00001_b", b"old")

@@ -117,6 +117,13 @@ def test_lines_may_run_side_by_side(s4raw, client, tmp_path, script):
     assert sorted(found) == [f"s4://b/{number:03}" for number in range(200)]
 
 
+def test_sync_says_what_it_does_beside_others_too(s4raw, client, tmp_path, script):
+    (tmp_path / "foo").mkdir()
+    (tmp_path / "foo/file").write_bytes(b"content")
+    script("sync foo s4://b/x", "sync -q foo s4://b/y")
+    assert s4raw("run", "-j", "2", "lines").stdout == b"upload: foo/file to s4://b/x/file\n"
+
+
 def test_all_lines_share_one_connection_to_a_server(ring, client, tmp_path):
     key, peers = "s4://b/00000", set()
     client.put(key, b"")

@@ -135,6 +135,13 @@ def test_nothing_is_deleted_behind_a_symlink(s4raw, client, both, tmp_path):
     assert not (both / "file").is_symlink()
 
 
+def test_a_directory_in_the_way_of_a_file_is_told_and_stays(s4raw, client, tmp_path):
+    put(client, {"name": b"1"})
+    make(tmp_path / "foo", {"name/file": b"2", "other": b"3"})
+    assert b"foo/name" in s4raw("sync", "--delete", "s4://b/x", "foo", code=1).stderr
+    assert tree(tmp_path / "foo") == {"name/file": b"2", "other": b"3"}
+
+
 def test_a_directory_that_is_not_there_is_made(s4raw, client, tmp_path):
     put(client, THERE)
     s4raw("sync", "s4://b/x", "a/b")

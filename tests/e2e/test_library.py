@@ -12,6 +12,8 @@ import pytest
 from conftest import CLI, descriptors, wait_for
 
 import s4raw
+from s4raw import bulk
+from s4raw.bulk import Item
 from s4raw.client import Ring
 from s4raw.errors import (
     BadKey,
@@ -82,6 +84,46 @@ def test_a_missing_key_is_named(client, verb):
     with pytest.raises(NoSuchKey) as caught:
         getattr(client, verb)("s4://b/missing")
     assert (caught.value.key, caught.value.server) == ("s4://b/missing", client.topology.place_basename("missing"))
+
+
+def test_many_keys_come_in_the_order_they_were_asked_for(client, tmp_path):
+    files = {f"{number:05}_x": b"%d" % number for number in range(2000)}
+    large = {f"{number:05}_large": os.urandom(3 * MIB + number) for number in range(4)}
+    bulk.transfer(client, _written(tmp_path, files | large), lambda *_: None, upload=True)
+    order = sorted(files, key=lambda name: name[::-1])
+    for at, name in enumerate(large):
+        order.insert(500 * at, name)
+    got = client.get_many(f"s4://b/{name}" for name in order)
+    assert [(key.name, content) for key, content in got] == [(name, (files | large)[name]) for name in order]
+
+
+def _written(top, files):
+    for name, content in files.items():
+        (top / name).write_bytes(content)
+        yield Item(Key("b", name), str(top / name))
+
+
+def test_of_many_keys_a_missing_one_is_named(client):
+    for number in range(6):
+        client.put(f"s4://b/{number}", b"%d" % number)
+    got = client.get_many(["s4://b/1", "s4://b/2", "s4://b/missing", "s4://b/3"])
+    assert [next(got), next(got)] == [(Key("b", "1"), b"1"), (Key("b", "2"), b"2")]
+    with pytest.raises(NoSuchKey) as caught:
+        next(got)
+    assert (caught.value.key, caught.value.server) == ("s4://b/missing", client.topology.place_basename("missing"))
+    assert client.get("s4://b/3") == b"3"
+
+
+def test_many_keys_that_are_given_up_half_way_leak_nothing(ring):
+    before = len(descriptors(os.getpid()))
+    with ring.client() as client:
+        for number in range(300):
+            client.put(f"s4://b/{number}", bytes(number))
+        got = client.get_many(f"s4://b/{number}" for number in range(300))
+        assert [len(next(got)[1]) for _ in range(100)] == list(range(100))
+        got.close()
+        assert [len(content) for _, content in client.get_many(["s4://b/7", "s4://b/299"])] == [7, 299]
+    assert len(descriptors(os.getpid())) == before
 
 
 def test_a_key_that_is_none_is_refused(client):

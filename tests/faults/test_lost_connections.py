@@ -75,6 +75,16 @@ def test_a_put_of_a_file_cut_in_the_middle_is_sent_again(ring, proxy, run, tmp_p
     assert not proxy.plan and run("cp", "s4://b/k", "-").stdout == body
 
 
+def test_many_gets_cut_in_the_middle_lose_nothing(ring, proxy, client):
+    for number in range(200):
+        client.put(f"s4://b/{number}", SMALL[:1000] + b"%d" % number)
+    client.close()
+    proxy.plan.extend([IN_MID_BODY_DOWN] * 2)
+    got = client.get_many(f"s4://b/{number}" for number in range(200))
+    assert [content[1000:] for _, content in got] == [b"%d" % number for number in range(200)]
+    assert not proxy.plan
+
+
 @bodies
 def test_a_put_whose_answer_was_lost_is_done(ring, proxy, client, answer_lost, body):
     proxy.plan.append(answer_lost)

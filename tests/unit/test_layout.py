@@ -5,7 +5,8 @@ from hypothesis import example, given
 from nasty import NAMES, PARTS, is_key_name, key_names
 from support import timeless
 
-from s4raw.layout import MAX_NAME_BYTES, SELF, decode, directory_prefix, to_names
+from s4raw.keys import MAX_NAME_BYTES
+from s4raw.layout import SELF, decode, directory_prefix, to_names
 
 
 def key_of(names: list[str]) -> str:

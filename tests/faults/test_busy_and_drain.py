@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from conftest import thread_count, wait_for
+from conftest import descriptors, thread_count, wait_for
 from fault_ring import fault_ring, finish, start_cli
 from peer import Peer
 
@@ -92,6 +92,8 @@ def check_stopped(ring, clean: bool = True) -> None:
 def begin_put(ring, cwd):
     put = start_cli(ring, cwd, "cp", "-", "s4://b/k")
     put.stdin.write(BODY)  # returns when all but a pipe's worth is on its way
+    server = ring.processes[0].pid
+    wait_for(lambda: any("(deleted)" in what for what in descriptors(server).values()), "the server to write a draft")
     return put
 
 

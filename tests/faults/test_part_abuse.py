@@ -96,7 +96,7 @@ REFUSED = {
     "a commit of nothing": (ask(wire.COMMIT, digest=digest(BODY), upload=bytes(16)), NoSuchUpload),
     "a commit of another size": (ask(wire.COMMIT, digest=digest(BODY), size=SIZE + 1), NoSuchUpload),
     "a commit of 2^60 bytes": (ask(wire.COMMIT, digest=digest(BODY), size=1 << 60), NoSuchUpload),
-    "a commit without parts": (ask(wire.COMMIT, digest=digest(BODY[:SIZE])), Corrupt),
+    "a commit without parts": (ask(wire.COMMIT, digest=digest(BODY[:SIZE])), NoSuchUpload),
     "2^60 bytes": (ask(wire.PARTS, size=1 << 60), DiskFull),
     "2^64 - 1 bytes": (ask(wire.PARTS, size=(1 << 64) - 1), DiskFull),
     "a part of 2^60 bytes": (part(size=1 << 60), NoSuchUpload),

@@ -56,9 +56,10 @@ def remove_all(
 ) -> None:
     """Delete keys; ``removed`` is told of each one. One that is gone already is fine.
 
-    With ``digests`` each is deleted only if it has that content. Raises KeyChanged.
+    With ``digests`` each is deleted only if it has that content; one that has none there has come since. Raises
+    KeyChanged.
     """
-    more: More | None = None if digests is None else (lambda key: {"digest": digests[key]})
+    more: More | None = None if digests is None else (lambda key: {"digest": digests.get(key, b"")})
     for key, answer in ask(pool, wire.REMOVE, keys, lambda *_: None, more=more):
         if isinstance(answer, S4Error) and not isinstance(answer, NoSuchKey):
             raise answer

@@ -23,7 +23,7 @@ from s4raw.files import lies_below, local_error
 from s4raw.keys import Key, parse_key
 from s4raw.moving import move
 from s4raw.output import write_json
-from s4raw.pipeline import remove_all
+from s4raw.pipeline import remove_all, stat_all
 from s4raw.progress import ProgressLine
 
 USAGE = {
@@ -90,8 +90,12 @@ class _Mover:
             bulk.transfer(self._ring, items, done, upload=True)
 
     def download(self, items: list[bulk.Item]) -> None:
-        """From keys to files. What came down before an error is deleted from the ring all the same."""
+        """From keys to files. What came down before an error is deleted from the ring all the same.
+
+        Deleted is the content that was there when this began: a key put again meanwhile stays. Raises KeyChanged.
+        """
         came: dict[Key, str] = {}
+        digests = {key: found.digest for key, found in stat_all(self._ring.pool, [item.key for item in items]).items()}
 
         def done(item: bulk.Item, size: int) -> None:
             came[item.key] = str(item.file)
@@ -104,7 +108,7 @@ class _Mover:
             else:
                 bulk.transfer(self._ring, items, done, upload=False)
         finally:
-            remove_all(self._ring.pool, list(came), lambda key: self._tell(str(key), came[key]))
+            remove_all(self._ring.pool, list(came), lambda key: self._tell(str(key), came[key]), digests)
 
 
 def _lying_below(source: str, items: list[bulk.Item]) -> list[bulk.Item]:

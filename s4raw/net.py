@@ -14,7 +14,7 @@ import select
 import struct
 import time
 
-from s4raw.errors import ConfError, ConnectionLost, PeerTimeout, ProtocolError, S4Error, Unreachable
+from s4raw.errors import ConfError, ConnectionLost, PeerTimeout, S4Error, Unreachable
 from s4raw.record import NamedTuple
 from s4raw.wire import Decoder, Frame
 
@@ -25,6 +25,7 @@ STALL_SECONDS = 60.0  # without a single byte from a peer that owes some
 SEND_SECONDS = 300.0  # without a single byte taken by a peer, who may be waiting for a slow reader of its own
 CONNECT_SECONDS = 5.0
 SENDFILE_CHUNK = 1 << 30
+MAX_TAKEN = 64 << 20  # bytes of a body that memory is taken for at once
 CLIENT_CAPACITY = 256 << 10  # a train of small answers comes by few system calls
 SERVER_CAPACITY = 32 << 10  # many connections may be idle
 MAX_QUEUED = 256 << 10  # bytes of answers that wait for more to go with them
@@ -257,15 +258,29 @@ class Channel:
         return want
 
     def read_bytes(self, count: int) -> bytes:
-        """The next ``count`` bytes of the body, which has as many."""
-        if count <= self._decoder.buffered:
-            return bytes(self._decoder.take(count))
+        """The next ``count`` bytes of the body, which has as many. Memory is taken as they come."""
+        chunk = bytes(self._decoder.take(count))
+        if len(chunk) == count:
+            return chunk
+        self.receive_timeout(STALL_SECONDS)
+        chunks, left = [chunk] if chunk else [], count - len(chunk)
+        while left:
+            chunks.append(self._take(min(left, MAX_TAKEN)))
+            left -= len(chunks[-1])
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _take(self, count: int) -> bytes:
+        """The next bytes of the body from the socket itself, as many as it gives of ``count``."""
+        if self._queue:
+            self.flush()
         try:
-            body = bytearray(count)
-        except MemoryError:
-            raise ProtocolError(f"a body of {count} bytes does not fit into memory", server=self.peer) from None
-        self.read_into(memoryview(body))
-        return bytes(body)
+            chunk = self._sock.recv(count, socket.MSG_WAITALL)
+        except OSError as error:
+            raise self._failure(error, "waiting for bytes") from None
+        if not chunk:
+            raise ConnectionLost("the connection ended inside a body", server=self.peer)
+        self._decoder.passed(len(chunk))
+        return chunk
 
     def skip_body(self) -> None:
         """Read the rest of the body and throw it away."""

@@ -111,7 +111,7 @@ class MapCall:
         self._events: list[Event] = []
         self._running: dict[_Trial, str] = {}
         self._times: deque[float] = deque(maxlen=TIMED)
-        self._scratches: deque[Scratch] = deque()
+        self._scratches: list[Scratch] = []
         self._files = ExitStack()
         self.cancellation = Cancellation()
         self._files.callback(self.cancellation.close)
@@ -266,6 +266,7 @@ class MapCall:
         except S4Error as error:
             self._end(trial, task, scratch, error)
         if items:
+            scratch.clear(keep=[str(item.file) for item in items])  # the rest of it need not wait with them
             ended = partial(self._end, trial, task, scratch)
             self._shipping.send(Parcel(list(items), task.bytes_out, again, ended))
         elif items is not None:
@@ -286,6 +287,8 @@ class MapCall:
     def _end(self, trial: _Trial, task: Task, scratch: Scratch, error: S4Error | None) -> None:
         """A trial has ended: it is done, or to be tried again, or failed. Raises nothing that a sender would not."""
         if self.cancellation.error is not None:
+            if error is None:  # what is published is told, whatever becomes of the call
+                self._tell(trial.event(task, self._node.me, None, True))
             return
         with self._changed:
             self._scratches.append(scratch)
@@ -328,7 +331,7 @@ class MapCall:
     def _borrow(self) -> Scratch:
         """An empty directory for a command; whoever needs it empties it, as senders have no time to wait for disks."""
         with self._changed:
-            scratch = self._scratches.popleft() if self._scratches else None
+            scratch = self._scratches.pop() if self._scratches else None
         if scratch is None:
             with self._changed:
                 return self._files.enter_context(self._node.store.data.scratch())

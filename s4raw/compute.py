@@ -106,6 +106,7 @@ def run_task(
         if outcome.status:
             message = f"the command exited with {outcome.status}"
             raise CommandFailed(message, key=str(task.key), detail=outcome.stderr, status=outcome.status)
+        cancellation.check()
         return task.finish(stdout, cwd, again)
 
 

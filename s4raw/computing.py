@@ -230,7 +230,14 @@ def _map_request(frame: Frame) -> MapRequest:
     numbers = (frame.uint(name, 0) for name in ("retries", "jobs", "options"))
     command, verb = frame.text("command"), _MAPS[frame.opcode]
     return MapRequest(
-        frame.text("id"), verb, inputs, frame.text("glob", ""), outputs, command, _seconds(frame), *numbers
+        jobs.check_id(frame.text("id")),
+        verb,
+        inputs,
+        frame.text("glob", ""),
+        outputs,
+        command,
+        _seconds(frame),
+        *numbers,
     )
 
 

@@ -20,7 +20,7 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from s4raw.errors import BadKey, ConfError, DiskFull, S4Error, StoreError
@@ -210,8 +210,9 @@ class Scratch:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def clear(self) -> None:
-        """Make it as good as new, whatever a command did to it."""
+    def clear(self, keep: Sequence[str] = ()) -> None:
+        """Make it as good as new, whatever a command did to it, but for the files (or what they lie in) to ``keep``."""
+        kept = {path[len(self.path) + 1 :].partition("/")[0] for path in keep}
         try:
             mode = os.lstat(self.path).st_mode
             if not stat.S_ISDIR(mode):
@@ -220,6 +221,8 @@ class Scratch:
             elif stat.S_IMODE(mode) != 0o700:
                 os.chmod(self.path, 0o700)
             for name in os.listdir(self.path):
+                if name in kept:
+                    continue
                 path = f"{self.path}/{name}"
                 try:
                     os.unlink(path)  # nearly always a file

@@ -30,6 +30,7 @@
     │   ├── ProtocolError     bytes that are not our protocol
     │   │   └── VersionMismatch   our protocol, of a version we do not speak
     │   └── Cancelled         the caller went away, or asked to stop
+    │       └── Interrupted       here, by a signal
     └── the data's fault
         └── Corrupt           bytes that do not match their digest
 
@@ -193,6 +194,12 @@ class Cancelled(S4Error):
     """The caller went away, or asked to stop."""
 
     code, exit_code, http_status = 21, 130, 499
+
+
+class Interrupted(Cancelled):
+    """The user of this process interrupted it; never sent."""
+
+    code = 29
 
 
 class Corrupt(S4Error):

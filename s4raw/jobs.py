@@ -65,13 +65,14 @@ class Jobs:
                 if not _ID.fullmatch(name):
                     os.unlink(self._file(name))
             for name in os.listdir(self._path):
-                if (job := self._read(name)) and job.state == RUNNING:
+                if not (job := self._read(name)):
+                    os.unlink(self._file(name))  # cut off while it was made, or of another version
+                elif job.state == RUNNING:
                     self.update(job._replace(state=LOST, message="its server ended"))
 
     def begin(self, job: Job) -> None:
         """Make a call known. Raises UsageError for an id that is none or is taken."""
-        if not _ID.fullmatch(job.id):
-            raise UsageError(f"not the id of a call: {job.id!r} (1 to 32 digits and lower-case letters)")
+        check_id(job.id)
         with disk_errors():
             try:
                 os.close(os.open(self._file(job.id), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
@@ -155,3 +156,10 @@ class Jobs:
 def now() -> float:
     """Seconds since 1970, to the millisecond."""
     return round(time.time(), 3)
+
+
+def check_id(name: str) -> str:
+    """The id of a call. Raises UsageError for what is none."""
+    if not _ID.fullmatch(name):
+        raise UsageError(f"not the id of a call: {name!r} (1 to 32 digits and lower-case letters)")
+    return name

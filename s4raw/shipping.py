@@ -16,7 +16,7 @@ from s4raw.bulk import Item
 from s4raw.client import Ring
 from s4raw.connection import Connection
 from s4raw.digest import digest_file
-from s4raw.errors import InternalError, KeyExists, NoSuchKey, S4Error
+from s4raw.errors import ConnectionLost, InternalError, KeyExists, NoSuchKey, PeerTimeout, S4Error, Unreachable
 from s4raw.fanout import Fanout
 from s4raw.keys import Key
 from s4raw.pipeline import ask
@@ -24,6 +24,7 @@ from s4raw.procs import Cancellation
 
 MAX_FILES = 1024  # that wait to be sent, or for an answer
 MAX_BYTES = 256 << 20
+_OUT_OF_REACH = (ConnectionLost, PeerTimeout, Unreachable)
 BATCH = 256  # files
 
 
@@ -156,12 +157,24 @@ class _Sender:
         except S4Error as error:
             if self._shipping.cancellation.error is not None or not batch:
                 return
+            if isinstance(error, _OUT_OF_REACH):
+                return self._give_up(batch, error)
             failed = batch[0][1]
             for _, parcel in batch:
                 parcel.again = True  # some were on their way when the first one failed
             for entry in [entry for entry in batch if entry[1] is failed]:
                 batch.remove(entry)
                 self._shipping.settled(failed, error)
+
+    def _give_up(self, batch: deque[tuple[Item, Parcel]], error: S4Error) -> None:
+        """The server is out of reach: all that waits for it fails, or each parcel would have to find out by itself."""
+        with self._shipping.lock:
+            batch.extend(self._queue)
+            self._queue.clear()
+        while batch:
+            _, parcel = batch.popleft()
+            parcel.again = True  # it may have come through all the same
+            self._shipping.settled(parcel, type(error)(error.message, server=self._server))
 
     def _pass_over(self, fanout: Fanout, batch: deque[tuple[Item, Parcel]]) -> None:
         """Settle what has arrived before, and what belongs to a parcel that has failed; all else stays in the batch.

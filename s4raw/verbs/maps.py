@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from s4raw.arguments import COMMON, Arguments, Verb
-from s4raw.errors import Cancelled, LocalFileError
+from s4raw.errors import Interrupted, LocalFileError
 from s4raw.events import Attempt, Event, Planned
 from s4raw.mapping import Options, Summary, new_id
 from s4raw.output import write_json
@@ -118,21 +118,24 @@ def _options(name: str, arguments: Arguments, line: ProgressLine, events: _Event
 
 
 def _interruptible(call: Callable[[], Summary], name: str, line: ProgressLine) -> Summary:
-    """Make a call; Ctrl-C and SIGTERM end it everywhere. Raises Cancelled then, which says how far it was."""
+    """Make a call; Ctrl-C and SIGTERM end it everywhere. Raises Interrupted then, which says how far it was."""
     import signal
+    import threading
 
-    exit_code = Cancelled.exit_code
+    exit_code = Interrupted.exit_code
 
     def terminate(*_: object) -> None:
         nonlocal exit_code
         exit_code = TERMINATED
         raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():
+        return call()  # one of several lines of run, which signals do not reach
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         return call()
     except KeyboardInterrupt:
-        error = Cancelled(f"interrupted: {line.done} of {line.total} keys were done", call=name)
+        error = Interrupted(f"interrupted: {line.done} of {line.total} keys were done", call=name)
         error.exit_code = exit_code
         raise error from None
     finally:
@@ -168,7 +171,10 @@ class _Events:
 
             fields = event._asdict()
             del fields["stderr"], fields["final"]
-            self._log.write(json.dumps({"call": self._name, **fields}, ensure_ascii=False) + "\n")
+            try:
+                self._log.write(json.dumps({"call": self._name, **fields}, ensure_ascii=False) + "\n")
+            except OSError as error:
+                raise LocalFileError(f"local file {self._log.name}: {error.strerror}") from None
         if self._listing and event.error and event.final:
             self._fail(event)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from s4raw import verbs
 from s4raw.arguments import COMMON, Arguments, Verb
 from s4raw.client import Ring
-from s4raw.errors import LocalFileError, S4Error, UsageError
+from s4raw.errors import Interrupted, LocalFileError, S4Error, UsageError
 from s4raw.output import write_error
 
 USAGE = {
@@ -88,6 +88,8 @@ class _Runner:
             if code:
                 sys.stdout.flush()
                 sys.stderr.write(f"s4raw: {where}{words[0]}: exit code {code}\n")
+        except Interrupted:
+            raise  # whoever interrupts a line means all of them
         except S4Error as error:
             code = error.exit_code
             write_error(error, where)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import CLI, socket_inodes
+from conftest import CLI, socket_inodes, wait_for
 
 
 def names(client):
@@ -164,3 +164,25 @@ def test_an_interrupt_ends_it(ring, client, script, tmp_path):
         child.send_signal(signal.SIGINT)
         assert child.wait() == 130
     assert names(client) == ["1"]
+
+
+def test_map_calls_may_be_lines_that_run_side_by_side(s4raw, client, script):
+    for number in range(3):
+        client.put(f"s4://b/in{number}/k", b"x")
+    lines = script(*(f"map s4://b/in{number}/ s4://b/out{number}/ cat" for number in range(3)), "ls s4://b/in0/")
+    said = s4raw("run", "-j", "2", lines)
+    assert said.stdout.split()[-1] == b"k"
+    assert [name for name in names(client) if name.startswith("out")] == ["out0/k", "out1/k", "out2/k"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_interrupts_a_map_call_means_the_lines_after_it_too(ring, client, tmp_path, script, number, code):
+    client.put("s4://b/in/k", b"x")
+    lines = script(f"map s4://b/in/ s4://b/out/ 'touch {tmp_path}/begun; sleep 60'", "rm s4://b/in/k")
+    process = subprocess.Popen([*CLI, "run", lines, "-c", ring.conf], cwd=tmp_path, stderr=subprocess.PIPE)
+    wait_for((tmp_path / "begun").exists)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == code, said
+    assert b"interrupted" in said
+    assert names(client) == ["in/k"]

@@ -35,6 +35,7 @@ TREE = {
     "NoSuchUpload": (26, 1, 404),
     "NoSuchCall": (27, 1, 404),
     "CallFailed": (28, 1, 500),
+    "Interrupted": (29, 130, 499),
 }
 
 

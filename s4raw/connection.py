@@ -68,8 +68,11 @@ def milliseconds(seconds: float) -> int:
 
 
 def connections_for(size: int) -> int:
-    """How many connections a key of so many bytes is worth: one for each 256 MiB, two processors, at most 4."""
-    return max(1, min(4, (os.cpu_count() or 1) // 2, size // (256 << 20)))
+    """How many connections a key of so many bytes is worth: one for each 128 MiB and each processor, at most 4.
+
+    (One connection keeps about one processor of each end busy: on two, a second one gives a quarter more.)
+    """
+    return max(1, min(4, os.cpu_count() or 1, size // (128 << 20)))
 
 
 class Connection:

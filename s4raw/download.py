@@ -12,13 +12,14 @@ from s4raw import bodies, wire
 from s4raw.blocks import Record
 from s4raw.bodies import Moved, not_told
 from s4raw.connection import ATTEMPTS, Connection, Lending, Pool, connections_for
-from s4raw.digest import digest_file
+from s4raw.digest import LEAF, digest_file
 from s4raw.errors import ConnectionLost, KeyChanged, ProtocolError
 from s4raw.fanout import Fanout
 from s4raw.keys import Key
 from s4raw.record import NamedTuple
 
 PART = 64 << 20  # bytes asked for at once where several connections share a key
+FIRST = 32 << 20  # bytes asked for before it is known how many there are
 DEPTH = 2  # requests in flight on a connection, so that the next part is on its way while one comes
 
 
@@ -48,6 +49,8 @@ class Download:
         self._lock = threading.Lock()
         self._digest = b""
         self._size = 0
+        self._block = LEAF
+        self._came = 0
 
     def run(self, connections: int | None, resume: bool) -> int:
         """Fetch what is missing; returns the key's size in bytes.
@@ -57,7 +60,8 @@ class Download:
         """
         if not self._seekable:
             resume, connections = False, 1
-        if resume or (connections or connections_for(wire.MAX_BODY)) > 1:
+        count = connections or 1
+        if resume or count > 1:
             answer = self._pool.repeat(
                 self._server, lambda c: c.call(wire.STAT, bucket=self._key.bucket, key=self._key.name)
             )
@@ -65,9 +69,12 @@ class Download:
             self._digest, self._size = record.digest, record.size
             count = connections or connections_for(record.size)
             self._todo = deque(self._parts(record, resume, PART if count > 1 else None))
-            count = min(count, len(self._todo))
-        else:
-            count = 1
+        elif connections is None:  # a small key takes one request; the beginning of a large one says how large it is
+            self._todo = deque([_Part(0, FIRST)])
+            self._work(self._pool.lease)
+            count = connections_for(self._size)
+            self._todo = deque(self._rest(PART if count > 1 else self._size))
+        count = min(count, len(self._todo))
         if count == 1:
             self._work(self._pool.lease)
         elif count:
@@ -76,6 +83,11 @@ class Download:
         if resume:
             os.ftruncate(self._fd, self._size)
         return self._size
+
+    def _rest(self, most: int) -> list[_Part]:
+        """What comes after the beginning, which ended with a block, in parts of whole blocks."""
+        step = -(-max(most, 1) // self._block) * self._block
+        return [_Part(at, min(at + step, self._size)) for at in range(self._came, self._size, step)]
 
     def _parts(self, record: Record, resume: bool, most: int | None) -> list[_Part]:
         """What to ask for: runs of blocks that the file does not have."""
@@ -130,7 +142,7 @@ class Download:
         fields: dict[str, wire.Value] = {"bucket": self._key.bucket, "key": self._key.name}
         if self._digest:
             fields["digest"] = self._digest
-        if part.start or part.end is not None:
+        if part.start:
             fields["offset"] = part.start
         if part.end is not None:
             fields["length"] = part.end - part.start
@@ -146,6 +158,9 @@ class Download:
         start = answer.uint("offset", 0)
         if start != flights[0].start:
             raise ProtocolError(f"the server sent bytes from {start}, asked were those from {flights[0].start}")
+        self._block, self._came = answer.uint("block", LEAF), start + answer.body_length
+        if flights[0].end is not None:
+            flights[0] = flights[0]._replace(end=self._came)  # blocks may reach beyond what was asked for
 
         def verified(length: int) -> None:
             flights[0] = flights[0]._replace(start=flights[0].start + length)

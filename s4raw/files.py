@@ -60,18 +60,22 @@ def writing(path: str, resume: bool = False) -> Iterator[int]:
     device) is written to as it is. Raises LocalFileError.
     """
     try:
-        path = os.path.realpath(path)
-        with _as_it_is(path) if _is_special(path) else _by_another_name(path, resume) as fd:
+        mode = _mode(path)
+        if stat.S_ISLNK(mode):
+            path = os.path.realpath(path)
+            mode = _mode(path)
+        with _by_another_name(path, resume) if stat.S_ISREG(mode) or not mode else _as_it_is(path) as fd:
             yield fd
     except OSError as error:
         raise local_error(error, path) from None
 
 
-def _is_special(path: str) -> bool:
+def _mode(path: str) -> int:
+    """What has this name; 0 if nothing has."""
     try:
-        return not stat.S_ISREG(os.stat(path).st_mode)
+        return os.lstat(path).st_mode
     except FileNotFoundError:
-        return False
+        return 0
 
 
 @contextmanager

@@ -131,8 +131,8 @@ def _wanted(frame: Frame, record: Record, key: Key) -> tuple[int, int]:
     if len(frame.fields) > 2:
         if frame.blob("digest", record.digest) != record.digest:
             raise KeyChanged("the key was deleted and put again since this transfer began", key=str(key))
-        if "offset" in frame.fields:
-            return record.cover(frame.uint("offset"), frame.uint("length", record.size))
+        if "offset" in frame.fields or ("length" in frame.fields and record.size):
+            return record.cover(frame.uint("offset", 0), frame.uint("length", record.size))
     return 0, record.size
 
 

@@ -38,7 +38,7 @@ Options:
   -r, --recursive    copy all files below a directory
 {FILTERS}  --resume           go on with a copy of one file that broke, made with --resume too; for trees see sync
   --connections N    share one large file among so many connections (default: by its size, up to 4, and one
-                     for two processors); not for trees
+                     for each processor); not for trees
   -q, --quiet        no progress line
   --json             print a line of JSON for each file
 {COMMON}""",

@@ -192,7 +192,7 @@ def test_a_range_that_holds_nothing_is_refused_and_the_connection_goes_on(ring, 
 RANGES = {
     "of a huge length": ({"offset": 1, "length": (1 << 64) - 1}, 0, SIZE),
     "without a length": ({"offset": LEAF + 1}, LEAF, SIZE),
-    "without an offset": ({"length": 5}, 0, SIZE),
+    "without an offset": ({"length": 5}, 0, LEAF),
     "of one block": ({"offset": 2 * LEAF - 1, "length": 1}, LEAF, 2 * LEAF),
     "of the last byte": ({"offset": SIZE - 1, "length": 99}, 2 * LEAF, SIZE),
 }

@@ -19,7 +19,7 @@ help: ## print this list
 demo: $(VENV)/.core ## run examples/flights on an embedded ring
 	$(RUN) examples/flights/run.sh
 
-test: $(VENV)/.test ## run the tests
+test: $(VENV)/.test zsh ## run the tests
 	$(RUN) $(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(VENV)/.check ## formatting, lint, types, and the import layers
@@ -54,11 +54,12 @@ $(VENV)/.created:
 		exit 1; }
 	@touch $@
 
-# A rival in the benchmark, which leaves its row out when there is no nginx.
-.PHONY: nginx
-nginx:
-	@if $(RUN) command -v nginx >/dev/null; then :; \
+# Programs from Debian that s4raw does without: a rival in the benchmark, a shell whose completion is tested. What needs one
+# that cannot be had is left out, and says so.
+.PHONY: nginx zsh
+nginx zsh:
+	@if $(RUN) command -v $@ >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends nginx || \
-			echo 'warning: nginx could not be installed: its row is skipped' >&2; \
-	else echo 'warning: no nginx, and only root on Debian can install it: its row is skipped' >&2; fi
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $@; } >/dev/null || \
+			echo 'warning: $@ could not be installed: what needs it is skipped' >&2; \
+	else echo 'warning: no $@, and only root on Debian can install it: what needs it is skipped' >&2; fi

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 from s4raw import bodies, wire
 from s4raw.bodies import Stat
@@ -79,26 +79,30 @@ def ask(
     After a lost connection what was in flight on it is asked again. Raises ConnectionLost after ATTEMPTS without an
     answer, and whatever ``take`` raises. ``more`` gives the fields of a request beyond bucket and key.
     """
-    lanes: dict[str, tuple[deque[Key], Iterator[tuple[Key, Result | S4Error]]]] = {}
+    lanes: dict[str, tuple[deque[Key], Generator[tuple[Key, Result | S4Error], None, None]]] = {}
     order: deque[str] = deque()  # which server's answer is the next
-    for key in keys:
-        server = pool.topology.place(key)
-        if server not in lanes:
-            todo: deque[Key] = deque()
-            lanes[server] = (todo, _lane(server, opcode, todo, take, lease or pool.lease, more))
-        lanes[server][0].append(key)
-        order.append(server)
-        if len(order) >= WINDOW:
+    try:
+        for key in keys:
+            server = pool.topology.place(key)
+            if server not in lanes:
+                todo: deque[Key] = deque()
+                lanes[server] = (todo, _lane(server, opcode, todo, take, lease or pool.lease, more))
+            lanes[server][0].append(key)
+            order.append(server)
+            if len(order) >= WINDOW:
+                yield next(lanes[order.popleft()][1])
+        while order:
             yield next(lanes[order.popleft()][1])
-    while order:
-        yield next(lanes[order.popleft()][1])
-    for _, answers in lanes.values():
-        next(answers, None)  # nothing is in flight: the connection is given back
+        for _, answers in lanes.values():
+            next(answers, None)  # nothing is in flight: the connection is given back
+    finally:
+        for _, answers in lanes.values():
+            answers.close()  # something may be: if the caller has had enough, or one of them failed
 
 
 def _lane(
     server: str, opcode: int, todo: deque[Key], take: Take[Result], lease: Lending, more: More | None
-) -> Iterator[tuple[Key, Result | S4Error]]:
+) -> Generator[tuple[Key, Result | S4Error], None, None]:
     """The answers of one server to requests for the keys in ``todo``, which grows while they are asked for."""
     flights: deque[_Flight] = deque()
     attempts = ATTEMPTS

@@ -155,6 +155,29 @@ def fault_ring(
         ring.stop()
 
 
+def settle(ring: FaultRing) -> None:
+    """No faults, no connections, nothing counted at the first server's proxy."""
+    proxy = ring.proxies[0]
+    proxy.always = ()
+    proxy.plan.clear()
+    proxy.resume.set()
+    wait_for(proxy.idle, "connections through the proxy to end")
+    proxy.resume.clear()
+    proxy.stalled.clear()
+    proxy.passages.clear()
+
+
+@contextmanager
+def emptied(ring: FaultRing) -> Iterator[FaultRing]:
+    """A ring behind a proxy that tests share: empty, and settled before and after."""
+    with ring.client() as client:
+        for bucket in list(client.list("s4://")):
+            client.remove_all(f"s4://{bucket.name}")
+    settle(ring)
+    yield ring
+    settle(ring)
+
+
 def conversation(ring: FaultRing) -> dict[str, int]:
     """How many bytes went each way over the last connection to the first server."""
     wait_for(ring.proxies[0].idle, "the connection to end")

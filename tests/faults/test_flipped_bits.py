@@ -5,8 +5,8 @@ from collections import deque
 from contextlib import suppress
 
 import pytest
-from conftest import cli_runner, wait_for
-from fault_ring import conversation, fault_ring, hello_size
+from conftest import cli_runner
+from fault_ring import conversation, emptied, fault_ring, hello_size
 from proxy import DOWN, UP, End, Flip
 
 from s4raw.client import ATTEMPTS
@@ -27,15 +27,8 @@ def _proxied(tmp_path_factory):
 @pytest.fixture
 def ring(_proxied):
     """One server behind a proxy, empty; at rest again at the end."""
-    with _proxied.client() as client:
-        for bucket in list(client.list("s4://")):
-            client.remove_all(f"s4://{bucket.name}")
-    yield _proxied
-    proxy = _proxied.proxies[0]
-    proxy.always = ()
-    proxy.plan.clear()
-    wait_for(proxy.idle, "connections through the proxy to end")
-    proxy.passages.clear()
+    with emptied(_proxied) as ring:
+        yield ring
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import wait_for
-from fault_ring import conversation, fault_ring, hello_size, kill
+from fault_ring import conversation, emptied, fault_ring, hello_size, kill, settle
 from proxy import DOWN, UP, Cut, Flip, Stall
 
 from s4raw import download, upload, wire
@@ -32,12 +32,8 @@ def _proxied(tmp_path_factory):
 @pytest.fixture
 def ring(_proxied):
     """One server behind a proxy, empty; at rest again at the end."""
-    with _proxied.client() as client:
-        for bucket in list(client.list("s4://")):
-            client.remove_all(f"s4://{bucket.name}")
-    settle(_proxied)
-    yield _proxied
-    settle(_proxied)
+    with emptied(_proxied) as ring:
+        yield ring
     for path in uploads(_proxied):
         for file in path.iterdir():
             file.unlink()
@@ -50,18 +46,6 @@ def own_ring(tmp_path):
     with fault_ring(tmp_path, proxied=True) as ring:
         settle(ring)
         yield ring
-
-
-def settle(ring) -> None:
-    """No faults, no connections, nothing counted."""
-    proxy = ring.proxies[0]
-    proxy.always = ()
-    proxy.plan.clear()
-    proxy.resume.set()
-    wait_for(proxy.idle, "connections through the proxy to end")
-    proxy.resume.clear()
-    proxy.stalled.clear()
-    proxy.passages.clear()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import CLI, thread_count, wait_for
+from conftest import CLI, descriptors, wait_for
 
 from s4raw.digest import LEAF
 from s4raw.keys import parse_prefix
@@ -108,7 +108,10 @@ def test_a_scrub_ends_with_its_client(ring, keys, tmp_path):
     environment = {**os.environ, "S4_CONF_PATH": ring.conf}
     process = subprocess.Popen([*CLI, "scrub", "--rate", "1K"], env=environment, cwd=tmp_path)
     try:
-        wait_for(lambda: any(thread_count(server.pid) > 1 for server in ring.processes), "the scrub to run")
+        wait_for(
+            lambda: any("/c/large" in what for server in ring.processes for what in descriptors(server.pid).values()),
+            "a server to read the large key",
+        )
     finally:
         process.kill()
         process.wait()

@@ -15,6 +15,11 @@
     │   ├── RingMismatch      the two ends read different confs
     │   ├── AuthFailed        the peer does not hold the pre-shared key
     │   ├── NoSuchCall        no map call of this id is running
+    │   ├── NoSuchBucket      an S3 bucket that is not there
+    │   ├── BucketNotEmpty    and one that cannot be deleted
+    │   ├── PreconditionFailed  a condition that a request named does not hold
+    │   ├── NotModified       the object is the one that the caller has
+    │   ├── InvalidPart       a part of a multipart upload is not there, or another one
     │   ├── CallFailed        a map call that was to keep going did, but not all of it was done
     │   └── CommandFailed     the user's command ended with a non-zero exit code
     │       └── CommandTimeout    or ran out of time
@@ -242,6 +247,36 @@ class CallFailed(S4Error):
     """A map call that was to keep going has: some of its commands failed, or contact with a server was lost."""
 
     code = 28
+
+
+class NoSuchBucket(S4Error):
+    """There is no such S3 bucket."""
+
+    code, http_status = 30, 404
+
+
+class BucketNotEmpty(S4Error):
+    """Only an empty S3 bucket can be deleted."""
+
+    code, http_status = 31, 409
+
+
+class PreconditionFailed(S4Error):
+    """A condition that an S3 request named does not hold."""
+
+    code, http_status = 32, 412
+
+
+class NotModified(S4Error):
+    """The S3 object is the one that the caller has: its ETag is ``detail``."""
+
+    code, http_status = 33, 304
+
+
+class InvalidPart(S4Error):
+    """A part of a multipart upload is not there, or is another one by now."""
+
+    code, http_status = 34, 400
 
 
 def _tree(root: type[S4Error]) -> dict[int, type[S4Error]]:

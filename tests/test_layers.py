@@ -89,6 +89,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
     "local": {"errors", "net", "ring", "client"},
+    # S3: where objects live
+    "objects": set(),
+    "objects.base": {"errors", "keys"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

@@ -36,6 +36,11 @@ TREE = {
     "NoSuchCall": (27, 1, 404),
     "CallFailed": (28, 1, 500),
     "Interrupted": (29, 130, 499),
+    "NoSuchBucket": (30, 1, 404),
+    "BucketNotEmpty": (31, 1, 409),
+    "PreconditionFailed": (32, 1, 412),
+    "NotModified": (33, 1, 304),
+    "InvalidPart": (34, 1, 400),
 }
 
 

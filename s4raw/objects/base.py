@@ -87,8 +87,8 @@ class Query(NamedTuple):
     """What to list: at most ``limit`` objects and common prefixes whose names sort after ``after``.
 
     Names begin with ``prefix``; with a delimiter (any text), those that have it behind the prefix are rolled up into
-    the common prefix that ends with it. A common prefix counts as listed once ``after`` begins with it or sorts after it.
-    With a limit of 0 nothing is listed, and nothing is called truncated, as in S3.
+    the common prefix that ends with it. A common prefix counts as listed once ``after`` begins with it or sorts after
+    it. With a limit of 0 nothing is listed, and nothing is called truncated, as in S3.
     """
 
     prefix: str = ""

@@ -102,4 +102,4 @@ def _attributes(fields: Mapping[str, Any]) -> Attributes:
         parts = [Part(number, size, checksums=sums) for number, size, sums in get("p", ())]
     except (TypeError, ValueError):
         raise Corrupt("the object's attributes are damaged: a part is none") from None
-    return Attributes(get("e", ""), get("h", {}), get("m", {}), get("t", {}), get("c", {}), get("k", ""), parts)
+    return Attributes(get("e", ""), get("h", {}), get("m", {}), get("t", {}), get("c", {}), get("k", ""), parts or ())

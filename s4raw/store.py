@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
-from s4raw import layout, tree
+from s4raw import layout, tree, walking
 from s4raw.blocks import Record
 from s4raw.digest import digest_file, verify
 from s4raw.disk import DataDirectory, disk_error, disk_errors
@@ -189,7 +189,7 @@ class Store:
                 innermost = tree.descend(self.data.root, names)
             except FileNotFoundError:
                 return
-            yield from tree.walk(innermost.fd, directory + slash, rest, recursive)
+            yield from walking.walk(innermost.fd, directory + slash, rest, recursive)
 
     def names(self, directory: Key) -> Iterator[str]:
         """The names of all keys below a directory, in order of their UTF-8 bytes."""

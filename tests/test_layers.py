@@ -94,6 +94,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # S3: where objects live
     "objects": set(),
     "objects.base": {"errors", "keys"},
+    "objects.paging": {"objects.base"},
+    "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

@@ -93,18 +93,18 @@ def find(fd: int, path: str) -> os.stat_result | None:
 
     Its file may have become the directory that holds it as SELF, or the other way round.
     """
-    if path.endswith(_SELF) and not os.access(path, os.F_OK, dir_fd=fd):  # as nearly always
+    if path.endswith(SELF_PATH) and not os.access(path, os.F_OK, dir_fd=fd):  # as nearly always
         return None
     try:
         status = os.stat(path, dir_fd=fd, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            status = os.stat(path + _SELF, dir_fd=fd, follow_symlinks=False)
+            status = os.stat(path + SELF_PATH, dir_fd=fd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None  # deleted in between
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-_SELF = f"/{layout.SELF}"
+SELF_PATH = f"/{layout.SELF}"
 
 
 def holds_key(fd: int, path: str) -> bool:
@@ -113,7 +113,7 @@ def holds_key(fd: int, path: str) -> bool:
     A directory without one, which a put may be about to fill, counts as nothing. The key that lies in the directory as
     SELF does not lie below it.
     """
-    levels: list[tuple[int, Iterator[os.DirEntry[str]]]] = []
+    levels: list[tuple[int, os._ScandirIterator[str]]] = []
     try:
         inner = open_directory(path, fd)
         while inner is not None or levels:
@@ -129,15 +129,19 @@ def holds_key(fd: int, path: str) -> bool:
                 elif entry.is_file(follow_symlinks=False) and is_utf8(entry.name):
                     return True
             else:
-                os.close(levels.pop()[0])
+                _close(*levels.pop())
         return False
     finally:
-        for fd, entries in levels:
-            del entries
-            os.close(fd)
+        for level in levels:
+            _close(*level)
 
 
-def _scan(fd: int) -> Iterator[os.DirEntry[str]]:
+def _close(fd: int, entries: os._ScandirIterator[str]) -> None:
+    entries.close()
+    os.close(fd)
+
+
+def _scan(fd: int) -> os._ScandirIterator[str]:
     """What lies in an open directory. Closes ``fd`` if it cannot be read."""
     try:
         return os.scandir(fd)

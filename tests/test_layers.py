@@ -96,6 +96,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.base": {"errors", "keys"},
     "objects.paging": {"objects.base"},
     "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
+    "objects.attributes": {"errors", "blocks", "objects.base"},
+    "objects.locks": {"keys", "disk", "store"},
+    "objects.sidecars": {
+        *("errors", "keys", "blocks", "layout", "tree", "disk", "store"),
+        *("objects.attributes", "objects.locks"),
+    },
+    "objects.buckets": {"errors", "keys", "tree", "disk", "store", "objects.base", "objects.locks"},
+    "objects.publishing": {
+        *("errors", "keys", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.attributes", "objects.locks", "objects.sidecars", "objects.buckets"),
+    },
+    "objects.local": {
+        *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
+    },
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

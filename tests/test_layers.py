@@ -33,9 +33,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the disk
     "layout": {"keys"},
     "syscalls": set(),
-    "tree": {"keys", "layout", "syscalls"},
+    "tree": {"layout", "syscalls"},
+    "children": {"record", "layout", "tree"},
+    "walking": {"keys", "layout", "tree", "children"},
     "disk": {"errors", "keys", "syscalls"},
-    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "disk"},
+    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "walking", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
     # the client
     "connection": {"record", "errors", "wire", "net", "handshake", "ring"},

@@ -102,7 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "keys", "blocks", "layout", "tree", "disk", "store"),
         *("objects.attributes", "objects.locks"),
     },
-    "objects.buckets": {"errors", "keys", "tree", "disk", "store", "objects.base", "objects.locks"},
+    "objects.buckets": {"errors", "keys", "tree", "walking", "disk", "store", "objects.base", "objects.locks"},
     "objects.publishing": {
         *("errors", "keys", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.attributes", "objects.locks", "objects.sidecars", "objects.buckets"),
@@ -110,6 +110,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.local": {
         *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
+    },
+    "objects.local_listing": {
+        *("errors", "keys", "layout", "tree", "children", "walking", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.attributes", "objects.paging"),
+    },
+    "objects.upload_files": {"errors", "keys", "digest", "disk", "objects", "objects.base", "objects.attributes"},
+    "objects.local_parts": {
+        *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.locks", "objects.paging", "objects.publishing", "objects.upload_files"),
     },
     # the command line
     "usage": set(),

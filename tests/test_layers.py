@@ -110,6 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.local": {
         *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
+        "objects.local_listing",
     },
     "objects.local_listing": {
         *("errors", "keys", "layout", "tree", "children", "walking", "blocks", "disk", "store", "objects"),

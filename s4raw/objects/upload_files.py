@@ -144,13 +144,13 @@ class UploadFiles:
 
     # Slots
 
-    def unit(self, number: int = 0, size: int = 0, may_set: bool = False) -> int:
+    def unit(self, size: int = 0, may_set: bool = False) -> int:
         """The bytes in a slot; 0 when that is not known yet. The first part that may set it does."""
         path = f"{self.path}/upload.json"
         while True:
             with suppress(OSError):
                 return int(os.getxattr(path, _UNIT))
-            if not may_set or not size or number > 1 << 32:
+            if not may_set or not size:
                 return 0
             with disk_errors():
                 try:
@@ -163,7 +163,7 @@ class UploadFiles:
 
         Then a shared lock on ``data`` is held, until ``release_data``.
         """
-        unit = self.unit(number, size, may_set)
+        unit = self.unit(size, may_set)
         if not 0 < size <= unit or number * unit > _MAX_DATA or self._slot(number) != FREE:
             return None
         fcntl.flock(self.data, fcntl.LOCK_SH)  # completing, which would hold it alone, holds the caller's lock, too
@@ -203,12 +203,10 @@ class UploadFiles:
 
     def lose_slots(self, keep: dict[int, PartRecord]) -> None:
         """Nobody who has written to a slot that is not in ``keep`` may record that any more."""
-        slots = bytearray(os.pread(self._slots, 2 * MAX_PARTS + 2, 0))
-        for number in range(1, len(slots) // 2 + 1):
-            if 2 * number < len(slots) and slots[2 * number : 2 * number + 1] == TAKEN:
-                if number not in keep or keep[number].file:
-                    slots[2 * number : 2 * number + 1] = LOST
-        os.pwrite(self._slots, slots, 0)
+        slots = os.pread(self._slots, 2 * MAX_PARTS + 2, 0)
+        for number, state in enumerate(slots[::2]):
+            if state == TAKEN[0] and (number not in keep or keep[number].file):
+                self._mark(number, LOST)
 
     # Records
 
@@ -257,6 +255,45 @@ class UploadFiles:
                 raw += piece
             return raw
 
+    # Parts in files of their own
+
+    @contextmanager
+    def draft(self) -> Iterator[int]:
+        """An unnamed file to write a part to, which is gone unless it is kept."""
+        with disk_errors():
+            try:
+                fd = os.open(self.path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                raise no_such(self.path) from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def record_apart(self, fd: int, part: Part, leaves: bytes) -> None:
+        """A part is there, in the file behind ``fd``, which gets a name. The caller holds the lock. Raises DiskFull."""
+        name = f"part-{part.number}-{os.urandom(8).hex()}"
+        with disk_errors():
+            os.link(f"/proc/self/fd/{fd}", f"{self.path}/{name}", src_dir_fd=fd)
+        try:
+            self.record(PartRecord(part, name, leaves))
+        except BaseException:
+            os.unlink(f"{self.path}/{name}")
+            raise
+
+    @contextmanager
+    def open_apart(self, name: str) -> Iterator[int]:
+        """The file of a part that does not lie in its slot. Raises Corrupt when it has gone."""
+        with disk_errors():
+            try:
+                fd = os.open(f"{self.path}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                raise Corrupt("the file of a part has gone") from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
     def remove(self) -> None:
         """End the upload: from the first step on it is none. The caller holds the lock."""
         discard(self.path)
@@ -276,6 +313,30 @@ def discard(path: str) -> None:
     with suppress(FileNotFoundError), disk_errors():
         os.unlink(f"{path}/upload.json")
     remove_tree(path)
+
+
+def sweep(path: str, keep_seconds: float) -> bool:
+    """Remove an upload that nobody has touched for so long, or what is left of one; whether it was removed."""
+    try:
+        touched = max(os.stat(f"{path}/{name}").st_mtime for name in ("upload.json", "parts", "data"))
+        ended = os.stat(f"{path}/data").st_nlink > 1
+    except OSError:
+        remove_tree(path)  # what an end that was cut short has left
+        return True
+    if not ended and time.time() - touched <= keep_seconds:
+        return False
+    try:
+        fd = os.open(f"{path}/parts", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        discard(path)
+        return True
+    except OSError:
+        return False  # it is being completed
+    finally:
+        os.close(fd)
 
 
 def no_such(path: str) -> NoSuchUpload:

@@ -155,14 +155,7 @@ class LocalBackend:
         """
         check_key(key)
         buckets.keep(self.store, key.bucket)
-        if conditions is not ALWAYS:
-            try:
-                found = publishing.find(self.store, key)
-            except NoSuchKey:
-                conditions.check(None, reading=False)
-            else:
-                os.close(found.fd)
-                conditions.check(found.info, reading=False)
+        publishing.look(self.store, key, conditions)
 
     def copy(
         self,

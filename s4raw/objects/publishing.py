@@ -127,6 +127,15 @@ def _put(store: Store, fd: int, key: Key, record: Record, conditions: Conditions
     raise StoreError("gave up: the key came and went again and again", key=str(key))
 
 
+def look(store: Store, key: Key, conditions: Conditions) -> None:
+    """Raise what ``publish`` would now, so that it can be told before the work: PreconditionFailed, NoSuchKey."""
+    if conditions is not ALWAYS:
+        try:
+            _look(store, key, conditions)
+        except NoSuchKey:
+            conditions.check(None, reading=False)
+
+
 def _look(store: Store, key: Key, conditions: Conditions) -> str:
     """The sidecar of an object that fulfils conditions. Raises NoSuchKey, PreconditionFailed.
 

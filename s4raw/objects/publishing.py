@@ -189,6 +189,7 @@ def _set(fd: int, sealed: bytes, mode: int) -> None:
 
 def tag(store: Store, key: Key, tags: Mapping[str, str]) -> None:
     """Replace an object's tags. Raises NoSuchKey."""
+    check_key(key)
     with locks.of_key(store, key):
         found = find(store, key)
         try:

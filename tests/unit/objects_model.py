@@ -23,6 +23,11 @@ KEY_NAMES = [
     *("p" * 255, "p" * 256, "p" * 256 + "/q", "p" * 1024, "q" * 512 + "/" + "q" * 511, "é" * 512, "_x", "~", "*"),
 ]
 
+FAMILIES = [  # names that get into each other's way
+    *(["a", "a/", "a/b"], ["a/b", "a/b/c", "a//b"], ["a", "a/b", "a/b/c"], [".", "./x", ".."], ["%", "%=", "%=/x"]),
+    *(["p" * 255, "p" * 256, "p" * 256 + "/q"], ["/", "//", "/lead"], ["a", "A", "a!"], ["é", "e\u0301", "😀"]),
+]
+
 
 @st.composite
 def names(draw: st.DrawFn) -> str:
@@ -114,9 +119,9 @@ class Differential(RuleBasedStateMachine):
         self.pool: list[Key] = []
         self.create_bucket(BUCKETS[0])
 
-    @initialize(pool=st.lists(located(), min_size=3, max_size=7, unique=True))
-    def choose(self, pool: list[Key]) -> None:
-        self.pool = pool
+    @initialize(family=st.sampled_from(FAMILIES), others=st.lists(located(), max_size=4, unique=True))
+    def choose(self, family: list[str], others: list[Key]) -> None:
+        self.pool = [*(Key(BUCKETS[0], name) for name in family), *others]
 
     def both(self, action: Callable[[Backend], Any]) -> Any:
         """Do the same to both, and compare; what it gave."""

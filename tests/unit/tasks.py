@@ -95,6 +95,21 @@ def put_again_between_link_and_unlink(root: str) -> None:
             raise AssertionError("moved what was deleted")
 
 
+def put_objects_forever(root: str) -> None:
+    """Replace, tag and delete objects with short and with long attributes, until killed; say so after each step."""
+    with opened_objects(root) as backend:
+        backend.create_bucket("b")
+        for number in range(1_000_000):
+            for name in ("k", "k/below", "other"):
+                key, content = Key("b", name), content_of(f"{name} {number}")
+                put_object(
+                    backend, key, content, metadata={"etag": etag_of(content), "long": "x" * (number % 3 * 1000)}
+                )
+                backend.tag(key, {"number": f"{number}"})
+                os.write(1, b"put\n")
+            backend.delete(Key("b", "k/below"))
+
+
 def count_together(root: str, workers: str, steps: str) -> None:
     """Count in an object, in several processes: each put only replaces what its process has read."""
     with opened_objects(root) as backend:

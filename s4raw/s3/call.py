@@ -1,0 +1,111 @@
+"""One S3 request as its operation sees it, and the answer that an operation gives.
+
+An operation is a function ``op(call: Call) -> Answer``; it raises S3Error or S4Error. It writes nothing to the
+connection: the application does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from s4raw.keys import Key
+from s4raw.objects.base import Attributes, Backend, Reading
+from s4raw.s3.errors import S3Error
+from s4raw.s3.payload import Payload
+
+if TYPE_CHECKING:
+    from s4raw.s3.http import HttpConnection, Request
+    from s4raw.s3.sigv4 import Identity
+
+MAX_BODY = 4 << 20  # bytes of an XML body: 10,000 parts with their checksums, or 1,000 keys of 1 KiB, escaped
+
+
+class Answer(NamedTuple):
+    """What an operation answers.
+
+    With ``reading`` its bytes are the body; it is closed afterwards. ``length`` is the Content-Length of an answer to
+    HEAD, which has no body. The lists are never changed.
+    """
+
+    status: int = 200
+    headers: list[tuple[str, str]] = []  # noqa: RUF012 (of a tuple)
+    body: bytes = b""
+    reading: Reading | None = None
+    length: int | None = None
+
+
+class Settings(NamedTuple):
+    """What is the same for all requests: see ``App``."""
+
+    credentials: Mapping[str, str]
+    region: str
+    owner: str
+    max_object_size: int
+
+
+class Call:
+    """A request on its way through an operation.
+
+    ``key`` has the bucket and the object's name, percent-decoded, either of which may be empty; ``params`` is the
+    decoded query; ``identity`` says who signed, None where nobody did.
+    """
+
+    __slots__ = ("_connection", "backend", "identity", "key", "params", "request", "settings")
+
+    def __init__(
+        self,
+        request: Request,
+        connection: HttpConnection,
+        backend: Backend,
+        key: Key,
+        params: Mapping[str, str],
+        identity: Identity | None,
+        settings: Settings,
+    ) -> None:
+        self.request = request
+        self._connection = connection
+        self.backend = backend
+        self.key = key
+        self.params = params
+        self.identity = identity
+        self.settings = settings
+
+    @property
+    def owner(self) -> str:
+        """The id and the display name of whom everything here belongs to."""
+        return self.settings.owner
+
+    @property
+    def region(self) -> str:
+        """The region that this server says it is in."""
+        return self.settings.region
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The request's headers, names in lower case."""
+        return self.request.headers
+
+    def source(self, attributes: Attributes = Attributes()) -> Payload:
+        """The request's body as a source for the backend, which seals it with these attributes."""
+        return Payload(self.request, self._connection.pieces, self.identity, attributes)
+
+    def pieces(self):  # type: ignore[no-untyped-def]
+        """The body as it was sent, without the transfer coding: for forms, which verify it on their own."""
+        return self._connection.pieces()
+
+    def read_body(self, limit: int = MAX_BODY) -> bytes:
+        """A small body, whole, verified like an object's. Raises MaxMessageLengthExceeded above ``limit`` bytes."""
+        source = self.source()
+        if source.size is not None and source.size > limit:
+            raise S3Error("MaxMessageLengthExceeded", "Your request was too big.")
+        found = bytearray()
+        for piece in source:
+            if len(found) + len(piece) > limit:
+                raise S3Error("MaxMessageLengthExceeded", "Your request was too big.")
+            found += piece
+        source.seal()
+        return bytes(found)
+
+
+Operation = Callable[[Call], Answer]

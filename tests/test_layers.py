@@ -92,6 +92,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # S3: where objects live
     "objects": set(),
     "objects.base": {"errors", "keys"},
+    # S3: the daemon
+    "s3": set(),
+    "s3.errors": {"errors"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

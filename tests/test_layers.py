@@ -94,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.base": {"errors", "keys"},
     # S3: what clients speak
     "s3": set(),
+    "s3.errors": {"errors"},
     "s3.xml": {"s3.errors"},
     "s3.call": {"keys", "objects.base", "s3.errors", "s3.payload", "s3.http", "s3.sigv4"},
     "s3.routes": {"s3.call", "s3.errors"},

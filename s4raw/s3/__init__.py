@@ -1,1 +1,1 @@
-"""The S3 face: HTTP, signatures, and the operations of S3 over any backend of ``objects``."""
+"""The S3 daemon: requests of S3 clients, answered out of a backend of ``objects``."""

@@ -97,6 +97,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.errors": {"errors"},
     "s3.xml": {"s3.errors"},
     "s3.call": {"keys", "objects.base", "s3.errors", "s3.payload", "s3.http", "s3.sigv4"},
+    "s3.headers": {"objects.base", "s3.errors"},
+    "s3.conditions": {"errors", "keys", "objects.base", "s3.errors"},
     "s3.routes": {"s3.call", "s3.errors"},
     # the command line
     "usage": set(),

@@ -19,7 +19,7 @@ MAX_DEPTH = 16
 
 # What has a meaning in XML, what a parser would normalise away, and what XML 1.0 cannot hold: S3 writes the latter as
 # references all the same, which strict parsers refuse; encoding-type=url is the way around it.
-_SPECIAL = re.compile("[&<>\"\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
+_SPECIAL = re.compile('[&<>"\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]')
 _ESCAPES = {
     **{code: f"&#x{code:x};" for code in (*range(9), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0xFFFE, 0xFFFF)},
     ord("&"): "&amp;",

@@ -100,6 +100,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.headers": {"objects.base", "s3.errors"},
     "s3.conditions": {"errors", "keys", "objects.base", "s3.errors"},
     "s3.routes": {"s3.call", "s3.errors"},
+    "s3.checksums": {"s3.errors"},
+    "s3.aws_chunked": {"s3.errors"},
+    "s3.hashing": {"s3.checksums"},
+    "s3.payload": {"objects.base", "s3.errors", "s3.checksums", "s3.aws_chunked", "s3.hashing"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -140,6 +144,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 OWNERS: dict[str, set[str]] = {
     "xxhash": {"digest"},
     "docopt": {"arguments"},
+    "awscrt": {"s3.checksums"},
     "socket": set(),  # net has what it wraps
     "_socket": {"net"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing"},

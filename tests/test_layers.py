@@ -104,6 +104,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.aws_chunked": {"s3.errors"},
     "s3.hashing": {"s3.checksums"},
     "s3.payload": {"objects.base", "s3.errors", "s3.checksums", "s3.aws_chunked", "s3.hashing"},
+    "objects.paging": {"objects.base"},
+    "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

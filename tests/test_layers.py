@@ -95,6 +95,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # S3: the daemon
     "s3": set(),
     "s3.errors": {"errors"},
+    "s3.credentials": {"errors"},
+    "s3.signing": set(),
+    "s3.sigv2": {"s3.errors", "s3.credentials", "s3.signing"},
+    "s3.sigv4": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2"},
+    "s3.policy": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2", "s3.sigv4"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "digest": {"errors"},
     "ring": {"record", "errors", "keys", "digest"},
     "blocks": {"record", "errors", "digest"},
+    "buffers": {"digest"},
     # the protocol and its connections
     "wire": {"record", "errors", "keys", "digest"},
     "net": {"record", "errors", "wire"},
@@ -73,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "wire", "events", "disk", "bulk", "procs", "node", "tasks", "compute", "plans", "shipping"),
     },
     "session": {
-        *("errors", "keys", "digest", "wire", "net", "handshake", "serving"),
+        *("errors", "keys", "buffers", "wire", "net", "handshake", "serving"),
         *("node",),
     },
     "receiving": {"errors", "keys", "digest", "wire", "bodies", "session"},
@@ -85,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"wire", "session", "storing", "scrubbing", "computing"},
     "workers": {"errors", "log"},
     "daemon": {
-        *("workers", "errors", "log", "ring", "wire", "net", "handshake", "serving"),
+        *("workers", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
     "local": {"errors", "net", "ring", "client"},

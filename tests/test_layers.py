@@ -93,6 +93,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     # S3: where objects live
     "objects": set(),
     "objects.base": {"errors", "keys"},
+    # S3: what its clients say
+    "s3": set(),
+    "s3.head": set(),
+    "s3.incoming": {"errors", "buffers", "net", "s3.head"},
+    "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
+    "s3.tls": {"errors", "net"},
+    "s3.session": {"errors", "log", "net", "serving", "s3.http"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -136,6 +143,7 @@ OWNERS: dict[str, set[str]] = {
     "socket": set(),  # net has what it wraps
     "_socket": {"net"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
+    "ssl": {"s3.tls"},
     "selectors": set(),
     "socketserver": set(),
     "asyncio": set(),

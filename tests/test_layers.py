@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "digest": {"errors"},
     "ring": {"record", "errors", "keys", "digest"},
     "blocks": {"record", "errors", "digest"},
+    "buffers": {"digest"},
     # the protocol and its connections
     "wire": {"record", "errors", "keys", "digest"},
     "net": {"record", "errors", "wire"},
@@ -73,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "wire", "events", "disk", "bulk", "procs", "node", "tasks", "compute", "plans", "shipping"),
     },
     "session": {
-        *("errors", "keys", "digest", "wire", "net", "handshake", "serving"),
+        *("errors", "keys", "buffers", "wire", "net", "handshake", "serving"),
         *("node",),
     },
     "receiving": {"errors", "keys", "digest", "wire", "bodies", "session"},
@@ -85,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"wire", "session", "storing", "scrubbing", "computing"},
     "workers": {"errors", "log"},
     "daemon": {
-        *("workers", "errors", "log", "ring", "wire", "net", "handshake", "serving"),
+        *("workers", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
     "local": {"errors", "net", "ring", "client"},
@@ -96,10 +97,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3": set(),
     "s3.errors": {"errors"},
     "s3.xml": {"s3.errors"},
-    "s3.call": {"keys", "objects.base", "s3.errors", "s3.payload", "s3.http", "s3.sigv4"},
+    "s3.call": {
+        *("keys", "objects.base", "s3.checksums", "s3.errors", "s3.payload", "s3.http", "s3.credentials", "s3.sigv4"),
+    },
     "s3.headers": {"objects.base", "s3.errors"},
-    "s3.conditions": {"errors", "keys", "objects.base", "s3.errors"},
-    "s3.routes": {"s3.call", "s3.errors"},
+    "s3.conditions": {"objects.base", "s3.errors", "s3.headers"},
+    "s3.buckets": {"s3", "s3.call", "s3.errors", "s3.headers", "s3.xml"},
+    "s3.listing": {"objects.base", "s3", "s3.buckets", "s3.call", "s3.errors", "s3.xml"},
+    "s3.objects": {
+        *("errors", "objects.base"),
+        *("s3", "s3.buckets", "s3.call", "s3.conditions", "s3.errors", "s3.headers", "s3.xml"),
+    },
+    "s3.deleting": {
+        *("errors", "keys"),
+        *("s3", "s3.buckets", "s3.call", "s3.conditions", "s3.errors", "s3.objects", "s3.xml"),
+    },
+    "s3.copying": {
+        *("errors", "keys", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions"),
+        *("s3.errors", "s3.headers", "s3.objects", "s3.payload", "s3.xml"),
+    },
+    "s3.routes": {
+        *("s3", "s3.call", "s3.errors", "s3.buckets", "s3.copying", "s3.deleting", "s3.listing", "s3.objects"),
+    },
+    "s3.app": {
+        *("errors", "keys", "log", "objects.base"),
+        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.sigv4", "s3.xml"),
+    },
     "s3.checksums": {"s3.errors"},
     "s3.aws_chunked": {"s3.errors"},
     "s3.hashing": {"s3.checksums"},
@@ -111,6 +134,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.sigv2": {"s3.errors", "s3.credentials", "s3.signing"},
     "s3.sigv4": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2"},
     "s3.policy": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2", "s3.sigv4"},
+    # S3: what its clients say
+    "s3.head": set(),
+    "s3.incoming": {"errors", "buffers", "net", "s3.head"},
+    "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
+    "s3.tls": {"errors", "net"},
+    "s3.session": {"errors", "log", "net", "serving", "s3.http"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -155,6 +184,7 @@ OWNERS: dict[str, set[str]] = {
     "socket": set(),  # net has what it wraps
     "_socket": {"net"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
+    "ssl": {"s3.tls"},
     "selectors": set(),
     "socketserver": set(),
     "asyncio": set(),

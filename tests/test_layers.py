@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"errors", "disk"},
     "node": {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),
+        "objects.local",
     },
     "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node"},
     "compute": {"errors", "keys", "store", "procs", "bulk", "node", "tasks"},
@@ -77,12 +78,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("node",),
     },
     "receiving": {"errors", "keys", "digest", "wire", "bodies", "session"},
-    "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "session", "receiving"},
+    "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "store", "session", "receiving"},
     "scrubbing": {"errors", "keys", "digest", "wire", "disk", "store", "node", "session"},
     "computing": {
         *("errors", "keys", "digest", "events", "wire", "net", "procs", "jobs", "compute", "plans", "calls", "session"),
     },
-    "server": {"wire", "session", "storing", "scrubbing", "computing"},
+    "server": {"wire", "session", "storing", "scrubbing", "computing", "objecting"},
     "workers": {"errors", "log"},
     "daemon": {
         *("workers", "errors", "log", "ring", "wire", "net", "handshake", "serving"),
@@ -92,6 +93,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     # S3: where objects live
     "objects": set(),
     "objects.base": {"errors", "keys"},
+    "objects.codec": {"errors", "keys", "objects.base"},
+    "objects.ring": {
+        *("errors", "keys", "digest", "ring", "wire", "connection", "bodies"),
+        *("objects", "objects.base", "objects.codec"),
+    },
+    "objecting": {
+        *("errors", "keys", "digest", "wire", "session", "receiving", "storing"),
+        *("objects", "objects.base", "objects.codec"),
+    },
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

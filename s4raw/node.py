@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass, field
 
 from s4raw.client import Ring
@@ -13,14 +12,11 @@ from s4raw.handshake import SECRET_VARIABLE
 from s4raw.jobs import Jobs
 from s4raw.keys import Key
 from s4raw.log import Log
+from s4raw.objects.local import LocalBackend
 from s4raw.procs import Slots
 from s4raw.ring import CONF_VARIABLE
 from s4raw.store import Store
 from s4raw.uploads import Uploads
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from s4raw.objects.local import LocalBackend
 
 
 @dataclass
@@ -35,8 +31,7 @@ class Node:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._opening = threading.Lock()
-        self._objects: LocalBackend | None = None
+        self.objects = LocalBackend(self.store)
         self.uploads = Uploads(self.store)
         self.jobs = Jobs(self.store.data.path)
         self.environment = {
@@ -47,16 +42,6 @@ class Node:
         }
         if SECRET_VARIABLE in os.environ:
             self.environment[SECRET_VARIABLE] = os.path.abspath(os.environ[SECRET_VARIABLE])
-
-    @property
-    def objects(self) -> LocalBackend:
-        """The S3 objects of this server: its keys, with what S3 knows of them."""
-        with self._opening:
-            if self._objects is None:
-                from s4raw.objects.local import LocalBackend
-
-                self._objects = LocalBackend(self.store)
-            return self._objects
 
     def command_environment(self, key: Key, cwd: str) -> dict[str, str]:
         """A command's environment: ours, the ring's conf, ``$filename``, and ``cwd`` for temporary files."""

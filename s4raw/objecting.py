@@ -13,6 +13,7 @@ from s4raw.objects import codec
 from s4raw.objects.base import Attributes
 from s4raw.receiving import Incoming, take
 from s4raw.session import Session, Verb
+from s4raw.store import Stored
 from s4raw.storing import send_stored
 from s4raw.wire import Frame
 
@@ -73,10 +74,11 @@ def get(session: Session, frame: Frame) -> None:
     """OBJECT_GET: an object, or the blocks that hold a range of it, as GET sends them; and what is known of it."""
     key, wanted, conditions = codec.loads(frame.text("call"), _wanted)
     with session.node.objects.get(session.node.check_place(key), wanted, conditions) as reading:
-        record, length = reading.stored.record, reading.end - reading.start
+        record, length = reading.record, reading.end - reading.start
+        stored = Stored(reading.file(), record, reading.info.mtime_ns, "")
         start, end = record.cover(reading.start, length) if length < record.size else (0, record.size)
         info = codec.dumps([[reading.start, reading.end], _brief(reading.info)]).decode()
-        send_stored(session, frame, key, reading.stored, start, end, call=info)
+        send_stored(session, frame, key, stored, start, end, call=info)
 
 
 def _wanted(raw: Any) -> tuple[Any, Any, Any]:

@@ -33,9 +33,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the disk
     "layout": {"keys"},
     "syscalls": set(),
-    "tree": {"keys", "layout", "syscalls"},
+    "tree": {"layout", "syscalls"},
+    "children": {"record", "layout", "tree"},
+    "walking": {"keys", "layout", "tree", "children"},
     "disk": {"errors", "keys", "syscalls"},
-    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "disk"},
+    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "walking", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
     # the client
     "connection": {"record", "errors", "wire", "net", "handshake", "ring"},
@@ -99,8 +101,25 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("objects", "objects.base", "objects.codec"),
     },
     "objecting": {
-        *("errors", "keys", "digest", "wire", "session", "receiving", "storing"),
+        *("errors", "keys", "digest", "wire", "session", "receiving", "store", "storing"),
         *("objects", "objects.base", "objects.codec"),
+    },
+    "objects.paging": {"objects.base"},
+    "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
+    "objects.attributes": {"errors", "blocks", "objects.base"},
+    "objects.locks": {"keys", "disk", "store"},
+    "objects.sidecars": {
+        *("errors", "keys", "blocks", "layout", "tree", "disk", "store"),
+        *("objects.attributes", "objects.locks"),
+    },
+    "objects.buckets": {"errors", "keys", "tree", "disk", "store", "objects.base", "objects.locks"},
+    "objects.publishing": {
+        *("errors", "keys", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.attributes", "objects.locks", "objects.sidecars", "objects.buckets"),
+    },
+    "objects.local": {
+        *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
     },
     # the command line
     "usage": set(),

@@ -2,12 +2,23 @@
 
 from contextlib import nullcontext
 
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from objects_conformance import Conformance
 from objects_model import Differential
 from support import timeless
 
 from s4raw.objects.memory import MemoryBackend
+
+
+@pytest.fixture
+def backend():
+    return MemoryBackend()
+
+
+class TestMemory(Conformance):
+    pass
 
 
 class Machine(Differential):

@@ -2,7 +2,8 @@
 
 A key is a read-only file under ``ROOT/<bucket>/``, its record (see ``blocks``) the extended attribute ``user.s4raw``.
 Publishing is one atomic step: an unnamed file (O_TMPFILE) is filled, marked with its record, and linked into place,
-which refuses to replace. A crash leaves the whole key or nothing. ``docs/format.md`` describes what is on disk.
+which refuses to replace; ``replace``, which S3 needs, renames it into place. A crash leaves the whole key or nothing.
+``docs/format.md`` describes what is on disk.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
-from s4raw import layout, tree
+from s4raw import layout, tree, walking
 from s4raw.blocks import Record
 from s4raw.digest import digest_file, verify
 from s4raw.disk import DataDirectory, disk_error, disk_errors
@@ -65,13 +68,23 @@ class Store:
 
         ``fd`` may be a draft, or any file of the same file system that nobody writes to any more.
         """
+        self._publish(fd, key, record, self._link)
+
+    def replace(self, fd: int, key: Key, record: Record) -> None:
+        """Make the file behind ``fd`` the key, also in place of another, in one step: readers see either of them.
+
+        Raises BadKey, DiskFull, StoreError. ``fd`` as in ``publish``.
+        """
+        self._publish(fd, key, record, self._rename)
+
+    def _publish(self, fd: int, key: Key, record: Record, place: Callable[[int, list[str], Key], None]) -> None:
         check_key(key)
         names = [key.bucket, *layout.to_names(key.name)]
         try:
             with disk_errors(key):
                 os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())
                 os.fchmod(fd, 0o444)
-                self._link(fd, names, key)
+                place(fd, names, key)
         except BaseException:
             tree.prune(self.data.root, names[:-1])
             raise
@@ -86,6 +99,25 @@ class Store:
             except FileNotFoundError:
                 continue  # a delete pruned the directory in between
         raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
+
+    def _rename(self, fd: int, names: list[str], key: Key) -> None:
+        temporary = f"replace-{os.getpid()}-{threading.get_ident()}"
+        os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd, dst_dir_fd=self.data.tmp)
+        try:
+            for _ in range(_RACES):
+                try:
+                    with (
+                        tree.descend(self.data.root, names[:-1], self._make_directory) as parent,
+                        self.data.removals(alone=False),  # or what makes way at this moment would undo it
+                    ):
+                        return _rename(temporary, self.data.tmp, names[-1], parent)
+                except FileNotFoundError:
+                    continue  # a delete pruned the directory in between
+            raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=self.data.tmp)
+            raise
 
     def publish_file(self, fd: int, key: Key) -> Record:
         """Digest the file behind ``fd`` and publish it as the key."""
@@ -118,6 +150,31 @@ class Store:
             if isinstance(error, S4Error):
                 error.at(key=str(key))
             raise
+
+    def read_small(self, key: Key, most: int) -> tuple[bytes, bytes, int] | None:
+        """Content, digest and mtime of an ordinary key that has at most ``most`` bytes, and one leaf.
+
+        None for all others, also for those that are missing or damaged: ``open`` says which, and takes longer.
+        """
+        path = layout.to_path(*key)
+        if path is None:
+            return None
+        try:
+            fd = tree.open_at(self.data.root, path, tree.FILE)
+        except OSError:
+            return None
+        try:
+            raw = os.getxattr(fd, RECORD_ATTRIBUTE)
+            small = Record.decode_small(raw)
+            if small is None or small[0] > most:
+                return None
+            size, digest = small
+            content = os.pread(fd, size + 1, 0)  # a byte more would come if the file were longer than its record says
+            return (content, digest, max(0, os.fstat(fd).st_mtime_ns)) if len(content) == size else None
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
 
     def open_verified(self, key: Key) -> Stored:
         """Open a key and read all of it against its digest. Raises what ``open`` does, and Corrupt."""
@@ -189,7 +246,7 @@ class Store:
                 innermost = tree.descend(self.data.root, names)
             except FileNotFoundError:
                 return
-            yield from tree.walk(innermost.fd, directory + slash, rest, recursive)
+            yield from walking.walk(innermost.fd, directory + slash, rest, recursive)
 
     def names(self, directory: Key) -> Iterator[str]:
         """The names of all keys below a directory, in order of their UTF-8 bytes."""
@@ -284,6 +341,20 @@ def _is_bucket(name: str) -> bool:
     except BadKey:
         return False
     return True
+
+
+def _rename(temporary: str, tmp: int, name: str, parent: int) -> None:
+    """Let a file of ``tmp`` become the key ``name`` in ``parent``. Raises FileNotFoundError to be called again."""
+    try:
+        return os.rename(temporary, name, src_dir_fd=tmp, dst_dir_fd=parent)
+    except IsADirectoryError:
+        directory = tree.open_directory(name, parent)
+    if directory is None:
+        raise FileNotFoundError(errno.ENOENT, "a directory of that name has just gone", name)
+    try:
+        os.rename(temporary, layout.SELF, src_dir_fd=tmp, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def _link(fd: int, name: str, parent: int) -> None:

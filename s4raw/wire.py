@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
-from s4raw.digest import checksum
+from s4raw.digest import DIGEST_SIZE, checksum
 from s4raw.errors import ProtocolError, S4Error, UsageError, VersionMismatch, from_code
 from s4raw.keys import Entry
 from s4raw.record import NamedTuple
@@ -29,6 +29,7 @@ VERSION = 2
 HELLO, PROOF = 1, 2
 PING, PUT, GET, STAT, LIST, REMOVE, REMOVE_PREFIX, MOVE = 16, 17, 18, 19, 20, 21, 22, 23
 PUT_PART, PARTS, COMMIT, ABORT, SCRUB = 24, 25, 26, 27, 28
+OBJECT, OBJECT_PUT, OBJECT_GET = 48, 49, 50
 EVAL, MAP, MAP_TO_N, MAP_FROM_N, START, JOBS, CANCEL = 32, 33, 34, 35, 36, 37, 38
 OK, DATA, END, ERROR, PROGRESS = 64, 65, 66, 67, 68
 
@@ -43,6 +44,7 @@ MAX_HEADER = 256 << 10
 MAX_HELLO_HEADER = 4 << 10
 MAX_BODY = (1 << 63) - 1
 MAX_DATA = 64 << 20
+MAX_CALL = 8 << 20  # a call about objects, in JSON: the 10,000 parts of an upload
 WHOLE_BODY = 256 << 10  # a put of at most this many bytes goes in one frame, its digest in the header
 
 _NAMES = {
@@ -50,9 +52,15 @@ _NAMES = {
     HELLO: "HELLO", PROOF: "PROOF", PING: "PING", PUT: "PUT", GET: "GET", STAT: "STAT", LIST: "LIST",
     REMOVE: "REMOVE", REMOVE_PREFIX: "REMOVE_PREFIX", MOVE: "MOVE", EVAL: "EVAL", MAP: "MAP", MAP_TO_N: "MAP_TO_N",
     MAP_FROM_N: "MAP_FROM_N", START: "START", JOBS: "JOBS", CANCEL: "CANCEL", OK: "OK", DATA: "DATA", END: "END",
-    ERROR: "ERROR", PROGRESS: "PROGRESS",
+    ERROR: "ERROR", PROGRESS: "PROGRESS", OBJECT: "OBJECT", OBJECT_PUT: "OBJECT_PUT", OBJECT_GET: "OBJECT_GET",
 }  # fmt: skip
-_LIMITS = {**dict.fromkeys(_NAMES, 0), PUT: WHOLE_BODY, OK: MAX_BODY, DATA: MAX_DATA}  # bytes of a body
+_LIMITS = {
+    **dict.fromkeys(_NAMES, 0),
+    PUT: WHOLE_BODY,
+    OBJECT: MAX_CALL,
+    OK: MAX_BODY,
+    DATA: MAX_DATA,
+}  # bytes of a body
 
 # Fields: name -> (tag, kind). A tag is never given a second meaning; a peer refuses a tag it does not know.
 _TEXT, _BLOB, _UINT = "text", "bytes", "unsigned integer"
@@ -67,6 +75,7 @@ _FIELDS = {
     "offset": (36, _UINT), "length": (37, _UINT), "block": (38, _UINT), "blocks": (39, _BLOB), "upload": (40, _BLOB),
     "rate": (41, _UINT),
     "ring": (48, _BLOB), "servers": (49, _TEXT), "nonce": (50, _BLOB), "proof": (51, _BLOB), "features": (52, _UINT),
+    "call": (53, _TEXT),
 }  # fmt: skip
 _BY_TAG = {tag: (name, kind) for name, (tag, kind) in _FIELDS.items()}
 
@@ -78,6 +87,8 @@ _CHECKSUM = Struct("<I")
 _FIELD = Struct("<BI")
 _UINT_FIELD = Struct("<BIQ")
 _UINT64 = Struct("<Q")
+_SMALL_HEADER = Struct(f"<BI{DIGEST_SIZE}sBIQ")
+_DIGEST_TAG, _MTIME_TAG = _TAGS["digest"], _TAGS["mtime"]
 _ENTRY = Struct("<HBQq")
 HEAD_SIZE = _CHECKED_HEAD.size
 
@@ -136,6 +147,13 @@ def encode(opcode: int, request: int = 0, flags: int = 0, body_length: int = 0, 
     if len(header) > MAX_HEADER:
         raise UsageError(f"the request is too long: its header has {len(header)} bytes, the limit is {MAX_HEADER}")
     head = _HEAD.pack(MAGIC, VERSION, opcode, flags, request, len(header), body_length)
+    return head + _CHECKSUM.pack(checksum(head + header)) + header
+
+
+def encode_small(request: int, body_length: int, digest: bytes, mtime: int) -> bytes:
+    """``encode(OK, request, 0, body_length, digest=digest, mtime=mtime)``, in a third of the time."""
+    header = _SMALL_HEADER.pack(_DIGEST_TAG, DIGEST_SIZE, digest, _MTIME_TAG, _UINT64.size, mtime)
+    head = _HEAD.pack(MAGIC, VERSION, OK, 0, request, _SMALL_HEADER.size, body_length)
     return head + _CHECKSUM.pack(checksum(head + header)) + header
 
 

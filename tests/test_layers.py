@@ -34,9 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the disk
     "layout": {"keys"},
     "syscalls": set(),
-    "tree": {"keys", "layout", "syscalls"},
+    "tree": {"layout", "syscalls"},
+    "children": {"record", "layout", "tree"},
+    "walking": {"keys", "layout", "tree", "children"},
     "disk": {"errors", "keys", "syscalls"},
-    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "disk"},
+    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "walking", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
     # the client
     "connection": {"record", "errors", "wire", "net", "handshake", "ring"},
@@ -63,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"errors", "disk"},
     "node": {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),
+        "objects.local",
     },
     "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node"},
     "compute": {"errors", "keys", "store", "procs", "bulk", "node", "tasks"},
@@ -78,12 +81,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("node",),
     },
     "receiving": {"errors", "keys", "digest", "wire", "bodies", "session"},
-    "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "session", "receiving"},
+    "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "store", "session", "receiving"},
     "scrubbing": {"errors", "keys", "digest", "wire", "disk", "store", "node", "session"},
     "computing": {
         *("errors", "keys", "digest", "events", "wire", "net", "procs", "jobs", "compute", "plans", "calls", "session"),
     },
-    "server": {"wire", "session", "storing", "scrubbing", "computing"},
+    "server": {"wire", "session", "storing", "scrubbing", "computing", "objecting"},
     "workers": {"errors", "log"},
     "daemon": {
         *("workers", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
@@ -140,6 +143,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
+    "objects.codec": {"errors", "keys", "objects.base"},
+    "objects.ring": {
+        *("errors", "keys", "digest", "ring", "wire", "connection", "bodies"),
+        *("objects", "objects.base", "objects.codec"),
+    },
+    "objecting": {
+        *("errors", "keys", "digest", "wire", "session", "receiving", "store", "storing"),
+        *("objects", "objects.base", "objects.codec"),
+    },
+    "objects.paging": {"objects.base"},
+    "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
+    "objects.attributes": {"errors", "blocks", "objects.base"},
+    "objects.locks": {"keys", "disk", "store"},
+    "objects.sidecars": {
+        *("errors", "keys", "blocks", "layout", "tree", "disk", "store"),
+        *("objects.attributes", "objects.locks"),
+    },
+    "objects.buckets": {"errors", "keys", "tree", "disk", "store", "objects.base", "objects.locks"},
+    "objects.publishing": {
+        *("errors", "keys", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.attributes", "objects.locks", "objects.sidecars", "objects.buckets"),
+    },
+    "objects.local": {
+        *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
+    },
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

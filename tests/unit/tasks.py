@@ -81,6 +81,55 @@ def put_again_between_link_and_unlink(root: str) -> None:
             raise AssertionError("moved what was deleted")
 
 
+def replace_forever(root: str) -> None:
+    """Replace keys again and again, some of which become directories in between, until killed; say so after each."""
+    with opened(root) as store:
+        for number in range(1_000_000):
+            for name in ("k", "k/below", f"new/{number % 7}"):
+                put(store, Key("b", name), content_of(f"{name} {number}"), store.replace)
+                os.write(1, f"{name} {number}\n".encode())
+            if number % 3 == 0:
+                store.remove(Key("b", "k/below"))
+
+
+def replace_together(root: str, steps: str) -> None:
+    """Replace a key in one process, while others replace, put, remove and prune what lies beside and below it.
+
+    Whoever reads it finds one of its contents, at every moment, and what a process has put it finds again.
+    """
+    with opened(root) as store:
+        key, count = Key("b", "a/k"), int(steps)
+        put(store, key, b"0" * 5000, store.replace)
+
+        def replace(digit: bytes) -> None:
+            for _ in range(count):
+                put(store, key, digit * 5000, store.replace)
+
+        def read() -> None:
+            for _ in range(3 * count):
+                content = get(store, key)
+                assert content == content[:1] * 5000, content[:9]
+
+        def churn_below(name: str) -> None:
+            for step in range(count):
+                below = key.join(f"{name}/{step % 3}")
+                put(store, below, b"below")
+                put(store, below, b"replaced", store.replace)
+                assert get(store, below) == b"replaced"
+                store.remove(below)
+
+        def come_and_go() -> None:
+            mine = Key("b", "other/dir/k")
+            for step in range(count):
+                put(store, mine, b"%d" % step, store.replace)
+                assert get(store, mine) == b"%d" % step
+                store.remove(mine)
+
+        together(lambda: replace(b"1"), lambda: replace(b"2"), read, lambda: churn_below("x"), come_and_go)
+        assert not left_over(root)
+        assert names(store) == [key.name]
+
+
 def together(*actions: Callable[[], object]) -> None:
     """Do things in processes of their own, all at once; none may fail."""
     children = []

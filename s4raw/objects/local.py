@@ -1,0 +1,228 @@
+"""Objects in a data directory: each is a key of the store, so that the ring's verbs see it, and a file like any other.
+
+What an object has beside its bytes, and how it is replaced, is in ``attributes`` and ``publishing``; multipart uploads
+are ``local_parts``, listings ``local_listing``. Nothing is kept in memory: any process of a server may do anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+
+from s4raw.blocks import Record
+from s4raw.digest import LEAF, Digest
+from s4raw.disk import DataDirectory, disk_error, disk_errors
+from s4raw.errors import Corrupt, NoSuchKey
+from s4raw.keys import Key, check_key
+from s4raw.objects import buckets, locks, publishing, sidecars
+from s4raw.objects.base import ALWAYS, Attributes, Bucket, Conditions, Info, Range, Source
+from s4raw.store import Store
+
+_NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+_COPY_BYTES = 1 << 30  # at most, in one system call
+
+
+class LocalReading:
+    """An open object: its file may be replaced or deleted meanwhile, its bytes stay."""
+
+    __slots__ = ("_fd", "end", "info", "record", "start")
+
+    def __init__(self, fd: int, record: Record, info: Info, start: int, end: int) -> None:
+        self._fd = fd
+        self.record = record
+        self.info = info
+        self.start = start
+        self.end = end
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes from ``start`` to ``end``, up to 1 MiB at a time. Raises StoreError, Corrupt."""
+        at, end = self.start, self.end
+        buffer = memoryview(bytearray(min(LEAF, end - at)))
+        while at < end:
+            try:
+                count = os.preadv(self._fd, [buffer[: end - at]], at)
+            except OSError as error:
+                raise disk_error(error) from error
+            if not count:
+                raise Corrupt(f"the file ended {end - at} bytes early")
+            at += count
+            yield buffer[:count]
+
+    def file(self) -> int:
+        """The object's file."""
+        return self._fd
+
+    def __enter__(self) -> LocalReading:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+
+class LocalBackend:
+    """A Backend (see ``objects.base`` for what its methods promise) over the store of a data directory."""
+
+    def __init__(self, store: Store) -> None:
+        """Raises DiskFull, StoreError. To be called before the server has several processes."""
+        self.store = store
+        self._data: DataDirectory | None = None
+        locks.prepare(store)
+        sidecars.sweep(store, alone=True)
+
+    def buckets(self) -> Sequence[Bucket]:
+        """All buckets, by name."""
+        return buckets.all_of(self.store)
+
+    def create_bucket(self, name: str) -> bool:
+        """Make a bucket; False when it was there already, or when the ring has keys in it. Raises BadKey."""
+        return buckets.create(self.store, name)
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket."""
+        return buckets.get(self.store, name)
+
+    def tag_bucket(self, name: str, tags: Mapping[str, str]) -> None:
+        """Replace a bucket's tags."""
+        buckets.tag(self.store, name, tags)
+
+    def delete_bucket(self, name: str) -> None:
+        """Delete an empty bucket, and the uploads that are under way in it."""
+        buckets.delete(self.store, name)
+
+    def head(self, key: Key, conditions: Conditions = ALWAYS) -> Info:
+        """An object without its bytes."""
+        found = self._find(key)
+        os.close(found.fd)
+        if conditions is not ALWAYS:
+            conditions.check(found.info)
+        return found.info
+
+    def get(self, key: Key, wanted: Range | None = None, conditions: Conditions = ALWAYS) -> LocalReading:
+        """Open an object, or a range of it."""
+        fd, record, info, _ = self._find(key)
+        try:
+            if conditions is not ALWAYS:
+                conditions.check(info)
+            start, end = (0, info.size) if wanted is None else wanted.resolve(info)
+            return LocalReading(fd, record, info, start, end)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _find(self, key: Key) -> publishing.Found:
+        """An open object. Raises NoSuchBucket, NoSuchKey."""
+        try:
+            return publishing.find(self.store, key)
+        except NoSuchKey:
+            buckets.get(self.store, key.bucket)
+            raise
+
+    def put(self, key: Key, source: Source, conditions: Conditions = ALWAYS) -> Info:
+        """Store an object, in place of what has the key."""
+        store = self.store
+        self._check_target(key, conditions)
+        with store.draft() as fd:
+            record = receive(fd, source, key)
+            return publishing.publish(store, fd, key, record, source.seal(), conditions)
+
+    def _check_target(self, key: Key, conditions: Conditions) -> None:
+        """Tell early what would be told after the body: that there is no such bucket, that a condition does not hold.
+
+        It is asked again, then with the key's lock.
+        """
+        check_key(key)
+        buckets.keep(self.store, key.bucket)
+        if conditions is not ALWAYS:
+            try:
+                found = publishing.find(self.store, key)
+            except NoSuchKey:
+                conditions.check(None, reading=False)
+            else:
+                os.close(found.fd)
+                conditions.check(found.info, reading=False)
+
+    def copy(
+        self,
+        source: Key,
+        target: Key,
+        attributes: Attributes | None = None,
+        source_conditions: Conditions = ALWAYS,
+        conditions: Conditions = ALWAYS,
+    ) -> Info:
+        """Copy an object's bytes, in the kernel, with its attributes or with others."""
+        found = self._find(source)
+        try:
+            source_conditions.check(found.info, reading=False)
+            self._check_target(target, conditions)
+            with self.store.draft() as fd:
+                copy_bytes(found.fd, fd, 0, found.record.size, target)
+                own = found.info.attributes if attributes is None else attributes
+                return publishing.publish(self.store, fd, target, found.record, own, conditions)
+        finally:
+            os.close(found.fd)
+
+    def tag(self, key: Key, tags: Mapping[str, str]) -> None:
+        """Replace an object's tags; its time stays."""
+        try:
+            publishing.tag(self.store, key, tags)
+        except NoSuchKey:
+            buckets.get(self.store, key.bucket)
+            raise
+
+    def delete(self, key: Key, conditions: Conditions = ALWAYS) -> bool:
+        """Delete an object; whether there was one."""
+        return publishing.delete(self.store, key, conditions)
+
+    def close(self) -> None:
+        """Close the data directory, if it was opened for this backend."""
+        if self._data is not None:
+            self._data.close()
+            self._data = None
+
+
+def open_local(path: str) -> LocalBackend:
+    """The objects in a data directory, which is made if need be. Raises ConfError when it is in use or unfit."""
+    data = DataDirectory(path)
+    try:
+        backend = LocalBackend(Store(data))
+        backend._data = data
+        return backend
+    except BaseException:
+        data.close()
+        raise
+
+
+def receive(fd: int, source: Source, key: Key) -> Record:
+    """Write a body to a draft, and digest it as it passes. Raises DiskFull, and what the source does."""
+    state = Digest()
+    for piece in source:
+        state.update(piece)
+        while piece:
+            try:
+                count = os.write(fd, piece)
+            except OSError as error:
+                raise disk_error(error, key) from error
+            piece = piece[count:]
+    return Record.of(state)
+
+
+def copy_bytes(source: int, target: int, start: int, end: int, key: Key) -> None:
+    """Append the bytes of one file from ``start`` to ``end`` to another, in the kernel. Raises DiskFull, Corrupt.
+
+    Where the file system can share blocks between files, it does.
+    """
+    with disk_errors(key):
+        while start < end:
+            try:
+                count = os.copy_file_range(source, target, min(end - start, _COPY_BYTES), offset_src=start)
+            except OSError as error:
+                if error.errno not in _NO_KERNEL_COPY:
+                    raise
+                count = os.sendfile(target, source, start, min(end - start, _COPY_BYTES))
+            if not count:
+                raise Corrupt(f"the file ended {end - start} bytes early", key=str(key))
+            start += count

@@ -89,9 +89,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"wire", "session", "storing", "scrubbing", "computing", "objecting"},
     "workers": {"errors", "log"},
     "daemon": {
-        *("workers", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
+        *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
+    "running": {"log", "net", "serving", "workers"},
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),
@@ -143,6 +144,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
+    "s3.daemon": {
+        *("errors", "handshake", "log", "net", "ring", "running", "serving"),
+        *("objects.base", "objects.local", "objects.ring", "s3", "s3.app", "s3.call", "s3.credentials", "s3.head"),
+        *("s3.session", "s3.tls"),
+    },
     "objects.codec": {"errors", "keys", "objects.base"},
     "objects.ring": {
         *("errors", "keys", "digest", "ring", "wire", "connection", "bodies"),
@@ -180,7 +186,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "output": {"errors"},
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
-    "verbs": {"arguments"},
+    "verbs": {"arguments", "errors"},
+    "verbs.s3": {"arguments", "s3.daemon"},
     "verbs.copy": {
         *("arguments", "output", "errors", "keys", "bodies", "client", "bulk", "files"),
         *("selection", "copying", "progress"),

@@ -166,7 +166,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "keys", "blocks", "layout", "tree", "disk", "store"),
         *("objects.attributes", "objects.locks"),
     },
-    "objects.buckets": {"errors", "keys", "tree", "disk", "store", "objects.base", "objects.locks"},
+    "objects.buckets": {"errors", "keys", "tree", "walking", "disk", "store", "objects.base", "objects.locks"},
     "objects.publishing": {
         *("errors", "keys", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.attributes", "objects.locks", "objects.sidecars", "objects.buckets"),
@@ -174,6 +174,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.local": {
         *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
+        "objects.local_listing",
     },
     # the command line
     "usage": set(),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from s4raw import tree
+from s4raw import tree, walking
 from s4raw.disk import disk_errors
 from s4raw.errors import BadKey, BucketNotEmpty, NoSuchBucket
 from s4raw.keys import Key, check_key
@@ -84,37 +84,7 @@ def delete(store: Store, name: str) -> None:
 def holds_key(store: Store, name: str) -> bool:
     """Whether the store has a key in a bucket: directories are read only until there is one."""
     with disk_errors():
-        fd = tree.open_directory(name, store.data.root)
-        return fd is not None and _holds_file(fd)
-
-
-def _holds_file(fd: int) -> bool:
-    """Whether a key lies below an open directory. Closes ``fd``."""
-    levels = [(fd, os.scandir(fd))]
-    try:
-        while levels:
-            fd, found = levels[-1]
-            entry = next(found, None)
-            if entry is None:
-                found.close()
-                os.close(levels.pop()[0])
-            elif entry.is_file(follow_symlinks=False) and _is_utf8(entry.name):
-                return True
-            elif entry.is_dir(follow_symlinks=False) and (inner := tree.open_directory(entry.name, fd)) is not None:
-                levels.append((inner, os.scandir(inner)))
-        return False
-    finally:
-        for fd, found in levels:
-            found.close()
-            os.close(fd)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False  # not ours
-    return True
+        return walking.holds_key(store.data.root, name)
 
 
 def _check(name: str) -> None:

@@ -17,7 +17,8 @@ from s4raw.disk import DataDirectory, disk_error, disk_errors
 from s4raw.errors import Corrupt, NoSuchKey
 from s4raw.keys import Key, check_key
 from s4raw.objects import buckets, locks, publishing, sidecars
-from s4raw.objects.base import ALWAYS, Attributes, Bucket, Conditions, Info, Range, Source
+from s4raw.objects.base import ALWAYS, Attributes, Bucket, Conditions, Info, Page, Query, Range, Source
+from s4raw.objects.local_listing import list_page
 from s4raw.store import Store
 
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -93,6 +94,11 @@ class LocalBackend:
         """Delete an empty bucket, and the uploads that are under way in it."""
         buckets.delete(self.store, name)
 
+    def list(self, bucket: str, query: Query) -> Page:
+        """A page of a bucket's objects."""
+        buckets.get(self.store, bucket)
+        return list_page(self.store, bucket, query)
+
     def head(self, key: Key, conditions: Conditions = ALWAYS) -> Info:
         """An object without its bytes."""
         found = self._find(key)
@@ -136,14 +142,7 @@ class LocalBackend:
         """
         check_key(key)
         buckets.keep(self.store, key.bucket)
-        if conditions is not ALWAYS:
-            try:
-                found = publishing.find(self.store, key)
-            except NoSuchKey:
-                conditions.check(None, reading=False)
-            else:
-                os.close(found.fd)
-                conditions.check(found.info, reading=False)
+        publishing.look(self.store, key, conditions)
 
     def copy(
         self,

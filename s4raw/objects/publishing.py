@@ -22,6 +22,7 @@ from s4raw.objects import buckets, locks, sidecars
 from s4raw.objects.base import ALWAYS, Attributes, Conditions, Info
 from s4raw.store import Store
 
+_DRAFT_MODE, _KEY_MODE = 0o600, 0o444
 _RACES = 1000  # how often a step that lost a race is tried again
 
 
@@ -92,7 +93,7 @@ def publish(
     content. Raises NoSuchBucket, PreconditionFailed, BadKey, DiskFull, StoreError; then nothing has changed.
     """
     check_key(key)
-    sidecar = attach(store, fd, key, record, attributes)
+    sidecar = _attach(store, fd, key, record, attributes, _DRAFT_MODE)
     try:
         with disk_errors(key):
             mtime_ns = max(0, os.fstat(fd).st_mtime_ns)
@@ -102,7 +103,7 @@ def publish(
     except BaseException:
         sidecars.remove(store, sidecar)
         with suppress(OSError):
-            os.fchmod(fd, 0o600)  # it is a draft again: somebody may try once more
+            os.fchmod(fd, _DRAFT_MODE)  # somebody may try once more
         raise
     sidecars.remove(store, replaced)
     return Info(record.size, mtime_ns, attributes)
@@ -122,8 +123,17 @@ def _put(store: Store, fd: int, key: Key, record: Record, conditions: Conditions
             store.publish(fd, key, record)
             return ""
         except KeyExists:  # by the ring's own verbs, in between
-            os.fchmod(fd, 0o600)
+            os.fchmod(fd, _DRAFT_MODE)
     raise StoreError("gave up: the key came and went again and again", key=str(key))
+
+
+def look(store: Store, key: Key, conditions: Conditions) -> None:
+    """Raise what ``publish`` would now, so that it can be told before the work: PreconditionFailed, NoSuchKey."""
+    if conditions is not ALWAYS:
+        try:
+            _look(store, key, conditions)
+        except NoSuchKey:
+            conditions.check(None, reading=False)
 
 
 def _look(store: Store, key: Key, conditions: Conditions) -> str:
@@ -143,8 +153,11 @@ def _look(store: Store, key: Key, conditions: Conditions) -> str:
     return found.sidecar
 
 
-def attach(store: Store, fd: int, key: Key, record: Record, attributes: Attributes) -> str:
-    """Write an object's attributes to its file; the name of their sidecar, if they need one. Raises DiskFull."""
+def _attach(store: Store, fd: int, key: Key, record: Record, attributes: Attributes, mode: int) -> str:
+    """Write an object's attributes to its file; the name of their sidecar, if they need one. Raises DiskFull.
+
+    The file has ``mode`` afterwards, or the one it had.
+    """
     encoded, sidecar = codec.encode(attributes), ""
     if len(encoded) <= codec.INLINE_BYTES:
         sealed = codec.seal(encoded, record)
@@ -155,23 +168,23 @@ def attach(store: Store, fd: int, key: Key, record: Record, attributes: Attribut
         sealed = codec.seal_reference(attributes, record, sidecar)
     try:
         with disk_errors(key):
-            _set(fd, sealed)
+            _set(fd, sealed, mode)
     except BaseException:
         sidecars.remove(store, sidecar)
         raise
     return sidecar
 
 
-def _set(fd: int, sealed: bytes) -> None:
-    """Set the extended attribute, also of a key's file, which is read-only: only root may do so without more ado."""
+def _set(fd: int, sealed: bytes, mode: int) -> None:
+    """Set the extended attribute, also of a file that is read-only, which only root may do without more ado."""
     try:
         os.setxattr(fd, codec.ATTRIBUTE, sealed)
     except PermissionError:
-        os.fchmod(fd, 0o644)
+        os.fchmod(fd, _DRAFT_MODE | mode)
         try:
             os.setxattr(fd, codec.ATTRIBUTE, sealed)
         finally:
-            os.fchmod(fd, 0o444)
+            os.fchmod(fd, mode)
 
 
 def tag(store: Store, key: Key, tags: Mapping[str, str]) -> None:
@@ -179,7 +192,7 @@ def tag(store: Store, key: Key, tags: Mapping[str, str]) -> None:
     with locks.of_key(store, key):
         found = find(store, key)
         try:
-            attach(store, found.fd, key, found.record, found.info.attributes._replace(tags=tags))
+            _attach(store, found.fd, key, found.record, found.info.attributes._replace(tags=tags), _KEY_MODE)
             sidecars.remove(store, found.sidecar)
         finally:
             os.close(found.fd)

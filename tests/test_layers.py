@@ -174,7 +174,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.local": {
         *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
-        "objects.local_listing",
+        *("objects.filling", "objects.local_listing", "objects.local_parts"),
+    },
+    "objects.local_listing": {
+        *("errors", "keys", "layout", "tree", "children", "walking", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.attributes", "objects.paging"),
+    },
+    "objects.filling": {"errors", "keys", "digest", "disk", "objects.base"},
+    "objects.upload_files": {
+        "record",
+        "errors",
+        "keys",
+        "digest",
+        "disk",
+        "objects",
+        "objects.base",
+        "objects.attributes",
+    },
+    "objects.local_parts": {
+        *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.locks", "objects.paging", "objects.publishing", "objects.upload_files"),
     },
     # the command line
     "usage": set(),

@@ -6,23 +6,35 @@ are ``local_parts``, listings ``local_listing``. Nothing is kept in memory: any 
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 from s4raw.blocks import Record
-from s4raw.digest import LEAF, Digest
-from s4raw.disk import DataDirectory, disk_error, disk_errors
+from s4raw.digest import LEAF
+from s4raw.disk import DataDirectory, disk_error
 from s4raw.errors import Corrupt, NoSuchKey
 from s4raw.keys import Key, check_key
 from s4raw.objects import buckets, locks, publishing, sidecars
-from s4raw.objects.base import ALWAYS, Attributes, Bucket, Conditions, Info, Page, Query, Range, Source
+from s4raw.objects.base import (
+    ALWAYS,
+    MAX_PARTS,
+    Attributes,
+    Bucket,
+    Conditions,
+    Info,
+    Page,
+    Part,
+    Query,
+    Range,
+    Source,
+    Upload,
+    UploadPage,
+)
+from s4raw.objects.filling import copy_bytes, receive
 from s4raw.objects.local_listing import list_page
+from s4raw.objects.local_parts import LocalUploads
 from s4raw.store import Store
-
-_NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
-_COPY_BYTES = 1 << 30  # at most, in one system call
 
 
 class LocalReading:
@@ -73,6 +85,7 @@ class LocalBackend:
         self._data: DataDirectory | None = None
         locks.prepare(store)
         sidecars.sweep(store, alone=True)
+        self._uploads = LocalUploads(store)
 
     def buckets(self) -> Sequence[Bucket]:
         """All buckets, by name."""
@@ -93,6 +106,7 @@ class LocalBackend:
     def delete_bucket(self, name: str) -> None:
         """Delete an empty bucket, and the uploads that are under way in it."""
         buckets.delete(self.store, name)
+        self._uploads.abort_all(name)
 
     def list(self, bucket: str, query: Query) -> Page:
         """A page of a bucket's objects."""
@@ -132,7 +146,7 @@ class LocalBackend:
         store = self.store
         self._check_target(key, conditions)
         with store.draft() as fd:
-            record = receive(fd, source, key)
+            record = Record.of(receive(fd, source, key))
             return publishing.publish(store, fd, key, record, source.seal(), conditions)
 
     def _check_target(self, key: Key, conditions: Conditions) -> None:
@@ -176,6 +190,44 @@ class LocalBackend:
         """Delete an object; whether there was one."""
         return publishing.delete(self.store, key, conditions)
 
+    def create_upload(self, key: Key, attributes: Attributes, checksum_algorithm: str = "") -> str:
+        """Begin a multipart upload; its id."""
+        buckets.keep(self.store, check_key(key).bucket)
+        return self._uploads.create(key, attributes, checksum_algorithm)
+
+    def upload(self, key: Key, upload: str) -> Upload:
+        """What is known of an upload."""
+        self.bucket(key.bucket)
+        return self._uploads.upload(key, upload)
+
+    def put_part(self, key: Key, upload: str, number: int, source: Source) -> Part:
+        """Store a part, in place of what has the number."""
+        self.bucket(key.bucket)
+        return self._uploads.put_part(key, upload, number, source)
+
+    def parts(self, key: Key, upload: str, after: int = 0, limit: int = MAX_PARTS) -> Sequence[Part]:
+        """The parts that are there, by number, at most ``limit`` of those above ``after``."""
+        self.bucket(key.bucket)
+        return self._uploads.parts(key, upload, after, limit)
+
+    def complete(
+        self, key: Key, upload: str, parts: Sequence[Part], attributes: Attributes, conditions: Conditions = ALWAYS
+    ) -> Info:
+        """Make the parts, joined in this order, the object."""
+        self.upload(key, upload)
+        self._check_target(key, conditions)
+        return self._uploads.complete(key, upload, parts, attributes, conditions)
+
+    def abort(self, key: Key, upload: str) -> None:
+        """Throw an upload away."""
+        self.bucket(key.bucket)
+        self._uploads.abort(key, upload)
+
+    def uploads(self, bucket: str, query: Query, after_upload: str = "") -> UploadPage:
+        """The uploads under way in a bucket, by key, then by id."""
+        self.bucket(bucket)
+        return self._uploads.uploads(bucket, query, after_upload)
+
     def close(self) -> None:
         """Close the data directory, if it was opened for this backend."""
         if self._data is not None:
@@ -193,35 +245,3 @@ def open_local(path: str) -> LocalBackend:
     except BaseException:
         data.close()
         raise
-
-
-def receive(fd: int, source: Source, key: Key) -> Record:
-    """Write a body to a draft, and digest it as it passes. Raises DiskFull, and what the source does."""
-    state = Digest()
-    for piece in source:
-        state.update(piece)
-        while piece:
-            try:
-                count = os.write(fd, piece)
-            except OSError as error:
-                raise disk_error(error, key) from error
-            piece = piece[count:]
-    return Record.of(state)
-
-
-def copy_bytes(source: int, target: int, start: int, end: int, key: Key) -> None:
-    """Append the bytes of one file from ``start`` to ``end`` to another, in the kernel. Raises DiskFull, Corrupt.
-
-    Where the file system can share blocks between files, it does.
-    """
-    with disk_errors(key):
-        while start < end:
-            try:
-                count = os.copy_file_range(source, target, min(end - start, _COPY_BYTES), offset_src=start)
-            except OSError as error:
-                if error.errno not in _NO_KERNEL_COPY:
-                    raise
-                count = os.sendfile(target, source, start, min(end - start, _COPY_BYTES))
-            if not count:
-                raise Corrupt(f"the file ended {end - start} bytes early", key=str(key))
-            start += count

@@ -1,5 +1,6 @@
 """An S3 server over each backend, in this process on a port of its own, and botocore's client of it."""
 
+import gc
 import http.client
 import threading
 from collections.abc import Callable, Iterator
@@ -109,6 +110,8 @@ def new_client(boto: boto3.Session) -> Iterator[Callable[..., BaseClient]]:
     yield make
     for client in clients:
         client.close()
+    del clients[:]
+    gc.collect()  # errors hold connections, in cycles
 
 
 @pytest.fixture

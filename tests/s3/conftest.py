@@ -1,0 +1,164 @@
+"""An S3 server over each backend, in this process on a port of its own, and botocore's client of it."""
+
+import gc
+import http.client
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import boto3
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.credentials import Credentials as BotoCredentials
+from botocore.exceptions import ClientError
+
+from s4raw.log import Log
+from s4raw.net import Stream, listen
+from s4raw.objects.base import Backend
+from s4raw.objects.memory import MemoryBackend
+from s4raw.s3.app import App
+from s4raw.s3.call import Settings
+from s4raw.s3.credentials import Credentials
+from s4raw.s3.session import refuse, serve_connection
+from s4raw.serving import Acceptor
+
+ACCESS_KEY, SECRET_KEY = "AKIDOFTHETESTSEXAMPLE", "the-secret-of-the-tests/EXAMPLE+KEY"
+REGION = "us-east-1"
+
+# name -> makes a backend, given a directory of its own
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"memory": lambda directory: MemoryBackend()}
+
+
+class Service:
+    """The S3 application on a port; a context manager."""
+
+    def __init__(self, backend: Backend, **options: Any) -> None:
+        settings = Settings(Credentials({ACCESS_KEY: SECRET_KEY}), REGION, **options)
+        self.lines: list[str] = []
+        self.app = App(backend, settings, log=Log("s3-test"), access_log=self.lines.append)
+        self.listener = listen("127.0.0.1", 0)
+        self.port: int = self.listener.getsockname()[1]
+        self.acceptor = Acceptor(
+            self.listener,
+            Stream,
+            lambda connection: serve_connection(connection, self.app.handle),
+            refuse,
+            Log("s3-test"),
+            max_connections=100,
+        )
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> "Service":
+        self._stack = threading.stack_size()
+        self._thread = threading.Thread(target=self.acceptor.run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.acceptor.stop()
+        self._thread.join()
+        self.acceptor.drain(10)
+        self.acceptor.close()
+        threading.stack_size(self._stack)
+
+
+class Reply(NamedTuple):
+    """The answer to a raw request."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@pytest.fixture(params=list(BACKENDS))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    found = BACKENDS[request.param](tmp_path / "backend")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def service(backend: Backend) -> Iterator[Service]:
+    with Service(backend) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def boto() -> boto3.Session:
+    return boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+
+
+@pytest.fixture
+def new_client(boto: boto3.Session) -> Iterator[Callable[..., BaseClient]]:
+    """Makes clients: ``new_client(service, request_checksum_calculation="when_required")``."""
+    clients: list[BaseClient] = []
+
+    def make(service: Service, **options: Any) -> BaseClient:
+        options.setdefault("s3", {"addressing_style": "path"})
+        config = Config(retries={"max_attempts": 1, "mode": "standard"}, signature_version="s3v4", **options)
+        clients.append(boto.client("s3", endpoint_url=service.endpoint, config=config))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+    del clients[:]
+    gc.collect()  # errors hold connections, in cycles
+
+
+@pytest.fixture
+def s3(service: Service, new_client: Callable[..., BaseClient]) -> Any:
+    """A client of boto3."""
+    return new_client(service)
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    s3.create_bucket(Bucket="bucket")
+    return "bucket"
+
+
+Raw = Callable[..., Reply]
+
+
+@pytest.fixture
+def raw(service: Service) -> Iterator[Raw]:
+    """Sends requests that no client would: ``raw("GET", "/bucket?acl", headers={...}, sign=False)``."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+
+    def send(
+        method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None, sign: bool = True
+    ) -> Reply:
+        given = dict(headers or {})
+        if sign:
+            target = quote(target, safe="/?&=%+-_.~*:")
+            path, _, query = target.partition("?")
+            # A parameter without a value is signed with an empty one.
+            query = "&".join(pair if "=" in pair else pair + "=" for pair in query.split("&") if pair)
+            url = f"{service.endpoint}{path}" + (f"?{query}" if query else "")
+            request = AWSRequest(method, url, data=body, headers=given)
+            S3SigV4Auth(BotoCredentials(ACCESS_KEY, SECRET_KEY), "s3", REGION).add_auth(request)
+            given = dict(request.headers.items())
+        connection.request(method, target, body, given)
+        answer = connection.getresponse()
+        return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+    yield send
+    connection.close()
+
+
+def fails(code: str, status: int, call: Callable[..., object], **arguments: Any) -> dict[str, Any]:
+    """Check that a call of a client fails with this code and status; what the answer said besides."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    found: dict[str, Any] = caught.value.response  # type: ignore[assignment]
+    assert (found["Error"]["Code"], found["ResponseMetadata"]["HTTPStatusCode"]) == (code, status), found
+    return found

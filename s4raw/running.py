@@ -1,4 +1,4 @@
-"""The life of a process that serves: until a signal or the end of its lifeline; then it drains. Several may share it."""
+"""The life of processes that serve: until a signal or the end of their lifeline; then they drain."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def allow_descriptors() -> None:
 def run(listener: Socket, serve: Serve[S], *, count: int, lifeline: int | None, grace_seconds: float, log: Log) -> None:
     """Serve in ``count`` processes until SIGTERM, SIGINT or the end of ``lifeline``, then drain.
 
-    ``serve`` is called in each of them; ``listener`` is closed in the end. What still runs after ``grace_seconds`` is cut off.
+    ``serve`` is called in each of them; ``listener`` is closed in the end. What still runs after ``grace_seconds`` is
+    cut off.
     """
     balance = workers.Balance(count)
 

@@ -158,8 +158,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "keys", "digest", "wire", "session", "receiving", "store", "storing"),
         *("objects", "objects.base", "objects.codec"),
     },
-    "objects.paging": {"objects.base"},
-    "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
     "objects.attributes": {"errors", "blocks", "objects.base"},
     "objects.locks": {"keys", "disk", "store"},
     "objects.sidecars": {

@@ -135,7 +135,7 @@ class Store:
 
     def open(self, key: Key) -> Stored:
         """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
-        fd, status, path = self._open_file(key)
+        fd, status, path = self.open_file(key)
         try:
             record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
             if record.size != status.st_size:
@@ -188,7 +188,7 @@ class Store:
             raise
         return stored
 
-    def _open_file(self, key: Key) -> tuple[int, os.stat_result, str]:
+    def open_file(self, key: Key) -> tuple[int, os.stat_result, str]:
         """A descriptor of the key's file, its status, and its path below the data directory. Raises NoSuchKey."""
         path = layout.to_path(*key) or "/".join([check_key(key).bucket, *layout.to_names(key.name)])
         try:
@@ -211,14 +211,14 @@ class Store:
     def exists(self, key: Key) -> bool:
         """Whether a key is stored."""
         try:
-            os.close(self._open_file(key)[0])
+            os.close(self.open_file(key)[0])
         except NoSuchKey:
             return False
         return True
 
     def path(self, key: Key) -> str:
         """The absolute path of a stored key, for commands. Raises NoSuchKey."""
-        fd, _, path = self._open_file(key)
+        fd, _, path = self.open_file(key)
         os.close(fd)
         return os.path.join(self.data.path, path)
 

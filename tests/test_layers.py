@@ -191,7 +191,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "objects.local_parts": {
         *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
-        *("objects.base", "objects.locks", "objects.paging", "objects.publishing", "objects.upload_files"),
+        *(
+            "objects.base",
+            "objects.locks",
+            "objects.paging",
+            "objects.publishing",
+            "objects.upload_files",
+            "objects.filling",
+        ),
     },
     # the command line
     "usage": set(),

@@ -21,6 +21,7 @@ INLINE_BYTES = 1500  # of JSON in an extended attribute: ext4 has about 4 KiB fo
 _DIGEST_BYTES = 8
 _HEAD_BYTES = 1 + _DIGEST_BYTES
 _SIDECAR = "s"
+_REFERS = b'"s":"'
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode
@@ -61,6 +62,17 @@ def unseal(raw: bytes | None, record: Record) -> tuple[Attributes, str]:
         return plain(record), ""
     fields = _parse(raw[_HEAD_BYTES:])
     return _attributes(fields), fields.get(_SIDECAR, "")
+
+
+def sidecar_of(raw: bytes | None) -> str:
+    """The name of the sidecar that an extended attribute refers to, whatever the content; empty without one."""
+    if not raw or _REFERS not in raw:  # as nearly always
+        return ""
+    try:
+        name = _parse(raw[_HEAD_BYTES:]).get(_SIDECAR, "")
+    except Corrupt:
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def plain(record: Record) -> Attributes:

@@ -13,7 +13,7 @@ from types import TracebackType
 from s4raw.blocks import Record
 from s4raw.digest import LEAF
 from s4raw.disk import DataDirectory, disk_error
-from s4raw.errors import Corrupt, NoSuchKey
+from s4raw.errors import Corrupt, NoSuchBucket, NoSuchKey
 from s4raw.keys import Key, check_key
 from s4raw.objects import buckets, locks, publishing, sidecars
 from s4raw.objects.base import (
@@ -193,7 +193,13 @@ class LocalBackend:
     def create_upload(self, key: Key, attributes: Attributes, checksum_algorithm: str = "") -> str:
         """Begin a multipart upload; its id."""
         buckets.keep(self.store, check_key(key).bucket)
-        return self._uploads.create(key, attributes, checksum_algorithm)
+        upload = self._uploads.create(key, attributes, checksum_algorithm)
+        try:
+            buckets.keep(self.store, key.bucket)
+        except NoSuchBucket:  # deleted in between; its uploads may have been thrown away before this one was there
+            self._uploads.abort_all(key.bucket)
+            raise
+        return upload
 
     def upload(self, key: Key, upload: str) -> Upload:
         """What is known of an upload."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from s4raw.blocks import Record
 from s4raw.disk import disk_error, disk_errors
-from s4raw.errors import Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
+from s4raw.errors import KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Key, check_key
 from s4raw.objects import attributes as codec
 from s4raw.objects import buckets, locks, sidecars
@@ -141,15 +141,16 @@ def _look(store: Store, key: Key, conditions: Conditions) -> str:
 
     A damaged object may be replaced and deleted, unless there are conditions: then Corrupt.
     """
-    try:
-        found = find(store, key)
-    except Corrupt:
-        if conditions != ALWAYS:
-            raise
-        return ""
+    if conditions is ALWAYS:
+        fd, status, _ = store.open_file(key)
+        try:
+            sidecar = codec.sidecar_of(_sealed(fd))
+        finally:
+            os.close(fd)
+        return sidecar if sidecars.inode_of(sidecar) == status.st_ino else ""
+    found = find(store, key)
     os.close(found.fd)
-    if conditions is not ALWAYS:
-        conditions.check(found.info, reading=False)
+    conditions.check(found.info, reading=False)
     return found.sidecar
 
 
@@ -189,6 +190,7 @@ def _set(fd: int, sealed: bytes, mode: int) -> None:
 
 def tag(store: Store, key: Key, tags: Mapping[str, str]) -> None:
     """Replace an object's tags. Raises NoSuchKey."""
+    check_key(key)
     with locks.of_key(store, key):
         found = find(store, key)
         try:

@@ -312,6 +312,16 @@ def test_a_put_and_a_delete_wait_for_the_lock_on_their_key_and_its_bucket(backen
         thread.join()
 
 
+def test_a_bucket_is_deleted_once_nobody_is_about_to_put_into_it(backend):
+    other = threading.Thread(target=backend.delete_bucket, args=[KEY.bucket])
+    with locks.of_key(backend.store, KEY):
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+    other.join()
+    assert backend.buckets() == []
+
+
 def test_a_put_does_not_wait_for_another_key(backend):
     with locks.of_key(backend.store, KEY):
         put(backend, Key(KEY.bucket, "another"), b"at once")

@@ -31,7 +31,7 @@ class _Arriving:
 
     def seal(self) -> Attributes:
         """The attributes to store."""
-        sealed: Attributes = codec.loads(self._body.end.text("call"), codec.attributes)
+        sealed: Attributes = codec.loads(self._body.sealed, codec.attributes)
         return sealed
 
 
@@ -55,16 +55,16 @@ def _named(raw: Any) -> tuple[str, list[Any]]:
 def put(session: Session, frame: Frame) -> None:
     """OBJECT_PUT: an object, or a part of one."""
 
-    def receive(body: Incoming) -> str:
+    def receive(body: Incoming) -> bytes:
         what, *rest = codec.loads(frame.text("call"), list)
         if what == "put":
             key, conditions, size = codec.key(rest[0]), codec.conditions(rest[1]), rest[2]
             source = _Arriving(body, session.node.check_place(key), size)
-            return codec.dumps(session.node.objects.put(key, source, conditions)).decode()
+            return codec.dumps(session.node.objects.put(key, source, conditions))
         if what == "put_part":
             key, upload, number, size = codec.key(rest[0]), codec.text(rest[1]), codec.number(rest[2]), rest[3]
             source = _Arriving(body, session.node.check_place(key), size)
-            return codec.dumps(session.node.objects.put_part(key, upload, number, source)).decode()
+            return codec.dumps(session.node.objects.put_part(key, upload, number, source))
         raise ProtocolError(f"no such put of objects: {what!r}")
 
     take(session, frame, receive)
@@ -76,7 +76,7 @@ def get(session: Session, frame: Frame) -> None:
     with session.node.objects.get(session.node.check_place(key), wanted, conditions) as reading:
         record, length = reading.record, reading.end - reading.start
         stored = Stored(reading.file(), record, reading.info.mtime_ns, "")
-        start, end = record.cover(reading.start, length) if length < record.size else (0, record.size)
+        start, end = record.cover(reading.start, length) if 0 < length < record.size else (0, length)
         info = codec.dumps([[reading.start, reading.end], _brief(reading.info)]).decode()
         send_stored(session, frame, key, stored, start, end, call=info)
 

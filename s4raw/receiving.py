@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from s4raw import wire
 from s4raw.bodies import check_end
-from s4raw.digest import Digest
+from s4raw.digest import Digest, digest, verify
 from s4raw.errors import ConnectionLost, ProtocolError, S4Error
 from s4raw.keys import Key
 from s4raw.session import OUT_OF_STEP, Session
@@ -18,7 +18,7 @@ class Incoming:
 
     def __init__(self, session: Session, frame: Frame) -> None:
         self.ended = False
-        self.end = frame
+        self.sealed = b""
         self._session = session
         self._frame = frame
 
@@ -33,7 +33,7 @@ class Incoming:
     def pieces(self, key: Key, state: Digest) -> Iterator[memoryview]:
         """The bytes as they come, each piece valid until the next one; raises Corrupt unless they are what was sent.
 
-        ``state`` has hashed them; ``end`` is the END frame that came after them.
+        ``state`` has hashed them; ``sealed`` is what came behind them, in the END frame.
         """
         channel = self._session.channel
         while (data := self._next()).opcode == wire.DATA:
@@ -43,7 +43,9 @@ class Incoming:
                     state.update(buffer[:count])
                     yield buffer[:count]
         check_end(data, state.size, state.digest(), key=str(key))
-        self.end = data
+        self.sealed = self._session.channel.read_bytes(data.body_length)
+        if self.sealed:
+            verify("what came behind the body", digest(self.sealed), data.blob("sealed"), key=str(key))
 
     def skip(self) -> None:
         """Pass over what is left."""
@@ -62,7 +64,7 @@ class Incoming:
         return data
 
 
-def take(session: Session, frame: Frame, receive: Callable[[Incoming], str | None]) -> None:
+def take(session: Session, frame: Frame, receive: Callable[[Incoming], bytes | None]) -> None:
     """Answer a request with a body in DATA frames. An error is told at once, then the rest of the body is skipped.
 
     What ``receive`` gives goes with the answer.
@@ -78,4 +80,6 @@ def take(session: Session, frame: Frame, receive: Callable[[Incoming], str | Non
         session.report(frame, error)
         body.skip()
     else:
-        session.ok(frame, **({} if answer is None else {"call": answer}))
+        if answer is None:
+            return session.ok(frame)
+        session.channel.send_soon(wire.encode(wire.OK, frame.request, 0, len(answer), digest=digest(answer)), answer)

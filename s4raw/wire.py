@@ -58,6 +58,7 @@ _LIMITS = {
     **dict.fromkeys(_NAMES, 0),
     PUT: WHOLE_BODY,
     OBJECT: MAX_CALL,
+    END: MAX_CALL,
     OK: MAX_BODY,
     DATA: MAX_DATA,
 }  # bytes of a body
@@ -75,7 +76,7 @@ _FIELDS = {
     "offset": (36, _UINT), "length": (37, _UINT), "block": (38, _UINT), "blocks": (39, _BLOB), "upload": (40, _BLOB),
     "rate": (41, _UINT),
     "ring": (48, _BLOB), "servers": (49, _TEXT), "nonce": (50, _BLOB), "proof": (51, _BLOB), "features": (52, _UINT),
-    "call": (53, _TEXT),
+    "call": (53, _TEXT), "sealed": (54, _BLOB),
 }  # fmt: skip
 _BY_TAG = {tag: (name, kind) for name, (tag, kind) in _FIELDS.items()}
 

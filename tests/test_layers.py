@@ -152,7 +152,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.codec": {"errors", "keys", "objects.base"},
     "objects.ring": {
         *("errors", "keys", "digest", "ring", "wire", "connection", "bodies"),
-        *("objects", "objects.base", "objects.codec"),
+        *("objects", "objects.base", "objects.codec", "objects.paging"),
     },
     "objecting": {
         *("errors", "keys", "digest", "wire", "session", "receiving", "store", "storing"),

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from s4raw.errors import ProtocolError
+from s4raw.errors import BadKey, ProtocolError
 from s4raw.keys import Key
 from s4raw.objects.base import (
     Attributes,
@@ -29,8 +29,11 @@ Decode = Callable[[Any], Any]
 
 
 def dumps(value: object) -> bytes:
-    """A value as JSON. Keys are valid UTF-8, and so is this."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """A value as JSON. Raises BadKey for a text that is not UTF-8."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise BadKey(f"this is not UTF-8: {error.object!r}") from None
 
 
 def loads(raw: bytes | str, decode: Decode) -> Any:

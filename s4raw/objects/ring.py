@@ -6,7 +6,6 @@ local backend says; a copy between two servers is a get and a put.
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,13 +19,14 @@ from s4raw.errors import (
     ConnectionLost,
     NoSuchBucket,
     NoSuchKey,
+    NoSuchUpload,
     NotModified,
     PeerTimeout,
     PreconditionFailed,
     ProtocolError,
     S4Error,
 )
-from s4raw.keys import Key
+from s4raw.keys import Key, check_key
 from s4raw.objects import codec
 from s4raw.objects.base import (
     ALWAYS,
@@ -35,7 +35,6 @@ from s4raw.objects.base import (
     Bucket,
     Conditions,
     Info,
-    Listed,
     Page,
     Part,
     Query,
@@ -44,11 +43,11 @@ from s4raw.objects.base import (
     Upload,
     UploadPage,
 )
+from s4raw.objects.paging import merge, merge_uploads
 from s4raw.ring import Topology
 
 MAX_KNOWN = 10_000  # buckets that are remembered to be there
 
-Entries = list[Listed]
 Result = TypeVar("Result")
 
 
@@ -91,14 +90,13 @@ class RingBackend:
 
     def tag_bucket(self, name: str, tags: Mapping[str, str]) -> None:
         """Replace a bucket's tags, on every server. Raises NoSuchBucket."""
-        self._ensure(name)
+        self.bucket(name)
         self._everywhere("tag_bucket", name, tags)
 
     def delete_bucket(self, name: str) -> None:
         """Delete a bucket on every server. Raises NoSuchBucket, BucketNotEmpty: then it is on all of them again."""
         tags = self.bucket(name).tags
-        with self._lock:
-            self._known.discard(name)
+        self._forget(name)
         try:
             self._everywhere("delete_bucket", name)
         except BucketNotEmpty:
@@ -106,16 +104,29 @@ class RingBackend:
             self._everywhere("tag_bucket", name, tags)
             raise
 
-    def _ensure(self, name: str) -> None:
-        """See to it that a bucket which any server has is on all of them. Raises NoSuchBucket."""
+    def _ensure(self, key: Key) -> None:
+        """See to it that the key's server has its bucket, if any server has a key in it. Raises NoSuchBucket, BadKey.
+
+        Buckets are made everywhere; but the ring's own verbs make one where they put a key.
+        """
+        check_key(key)
+        name = key.bucket
         if name in self._known:
             return
-        self.bucket(name)
-        self._everywhere("create_bucket", name)
+        try:
+            self._at(key, NoSuchBucket, "bucket", name)
+        except NoSuchBucket:
+            if not self.list(name, Query(limit=1)).entries:
+                raise
+            self._everywhere("create_bucket", name)
         with self._lock:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known.add(name)
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._known.discard(name)
 
     # Objects
 
@@ -124,30 +135,25 @@ class RingBackend:
         pages = [page for page in self._everywhere("list", bucket, query) if page is not None]
         if not pages:
             raise NoSuchBucket(f"no such bucket: {bucket}")
-        entries: Entries = []
-        more = any(page.truncated for page in pages)
-        for entry in heapq.merge(*(page.entries for page in pages), key=lambda entry: entry.name.encode()):
-            if entries and entries[-1].name == entry.name and entry.is_prefix:
-                continue
-            if len(entries) == query.limit:
-                more = True
-                break
-            entries.append(entry)
-        return Page(entries, more and query.limit > 0)
+        return merge(pages, query.limit)
 
     def head(self, key: Key, conditions: Conditions = ALWAYS) -> Info:
         """An object without its bytes. Raises NoSuchBucket, NoSuchKey, PreconditionFailed, NotModified."""
-        info: Info = self._at(key, "head", key, conditions)
+        info: Info = self._at(key, NoSuchKey, "head", key, conditions)
         return info
 
     def get(self, key: Key, wanted: Range | None = None, conditions: Conditions = ALWAYS) -> RingReading:
         """Open an object, or a range of it. Raises what ``head`` does, and BadRange."""
+        check_key(key)
         call = codec.dumps([key, wanted, conditions]).decode()
-        return self._bucket_first(key, lambda: RingReading(self._pool.lease(self._topology.place(key)), key, call))
+        try:
+            return RingReading(self._pool.lease(self._topology.place(key)), key, call)
+        except NoSuchBucket:
+            raise self._missing(key, NoSuchKey) from None
 
     def put(self, key: Key, source: Source, conditions: Conditions = ALWAYS) -> Info:
         """Store an object, in place of what has the key. Raises NoSuchBucket, PreconditionFailed, DiskFull."""
-        self._ensure(key.bucket)
+        self._ensure(key)
         info: Info = self._send(key, source, ["put", key, conditions, source.size], codec.info)
         return info
 
@@ -160,9 +166,9 @@ class RingBackend:
         conditions: Conditions = ALWAYS,
     ) -> Info:
         """Copy an object's bytes, with its attributes or with others: their ETag and checksums are kept as given."""
-        self._ensure(target.bucket)
+        self._ensure(target)
         if self._topology.place(source) == self._topology.place(target):
-            info: Info = self._at(source, "copy", source, target, attributes, source_conditions, conditions)
+            info: Info = self._at(source, NoSuchKey, "copy", source, target, attributes, source_conditions, conditions)
             return info
         try:
             reading = self.get(source, None, source_conditions)
@@ -175,12 +181,12 @@ class RingBackend:
 
     def tag(self, key: Key, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; its time stays."""
-        self._at(key, "tag", key, tags)
+        self._at(key, NoSuchKey, "tag", key, tags)
 
     def delete(self, key: Key, conditions: Conditions = ALWAYS) -> bool:
         """Delete an object; whether there was one. Raises NoSuchBucket, PreconditionFailed."""
         try:
-            return bool(self._at(key, "delete", key, conditions))
+            return bool(self._at(key, NoSuchKey, "delete", key, conditions))
         except NoSuchKey:
             return False
 
@@ -188,73 +194,62 @@ class RingBackend:
 
     def create_upload(self, key: Key, attributes: Attributes, checksum_algorithm: str = "") -> str:
         """Begin a multipart upload, whose object will have these attributes; its id."""
-        self._ensure(key.bucket)
-        return str(self._at(key, "create_upload", key, attributes, checksum_algorithm))
+        self._ensure(key)
+        return str(self._at(key, NoSuchBucket, "create_upload", key, attributes, checksum_algorithm))
 
     def upload(self, key: Key, upload: str) -> Upload:
         """What is known of an upload. Raises NoSuchUpload."""
-        found: Upload = self._at(key, "upload", key, upload)
+        found: Upload = self._at(key, NoSuchUpload, "upload", key, upload)
         return found
 
     def put_part(self, key: Key, upload: str, number: int, source: Source) -> Part:
         """Store a part, in place of what has the number."""
+        self.upload(key, upload)
         part: Part = self._send(key, source, ["put_part", key, upload, number, source.size], codec.part)
         return part
 
     def parts(self, key: Key, upload: str, after: int = 0, limit: int = MAX_PARTS) -> Sequence[Part]:
         """The parts that are there, by number, at most ``limit`` of those above ``after``."""
-        found: Sequence[Part] = self._at(key, "parts", key, upload, after, limit)
+        found: Sequence[Part] = self._at(key, NoSuchUpload, "parts", key, upload, after, limit)
         return found
 
     def complete(
         self, key: Key, upload: str, parts: Sequence[Part], attributes: Attributes, conditions: Conditions = ALWAYS
     ) -> Info:
         """Make the parts, joined in this order, the object. Raises NoSuchUpload, InvalidPart, PreconditionFailed."""
-        info: Info = self._at(key, "complete", key, upload, parts, attributes, conditions)
+        info: Info = self._at(key, NoSuchUpload, "complete", key, upload, parts, attributes, conditions)
         return info
 
     def abort(self, key: Key, upload: str) -> None:
         """Throw an upload away. Raises NoSuchUpload."""
-        self._at(key, "abort", key, upload)
+        self._at(key, NoSuchUpload, "abort", key, upload)
 
     def uploads(self, bucket: str, query: Query, after_upload: str = "") -> UploadPage:
         """The uploads under way in a bucket, by key, then by id."""
         pages = [page for page in self._everywhere("uploads", bucket, query, after_upload) if page is not None]
         if not pages:
             raise NoSuchBucket(f"no such bucket: {bucket}")
-        prefixes = {prefix for page in pages for prefix in page.prefixes}
-        found: list[tuple[bytes, str, Upload | None]] = [(prefix.encode(), "", None) for prefix in prefixes]
-        found += [(upload.key.name.encode(), upload.id, upload) for page in pages for upload in page.uploads]
-        found.sort(key=lambda item: item[:2])
-        kept = found[: query.limit]
-        uploads = [upload for _, _, upload in kept if upload is not None]
-        common = [name.decode() for name, _, upload in kept if upload is None]
-        more = any(page.truncated for page in pages) or len(found) > len(kept)
-        return UploadPage(uploads, common, more and query.limit > 0)
+        return merge_uploads(pages, query.limit)
 
     # Calls
 
-    def _at(self, key: Key, name: str, *arguments: object) -> Any:
-        """A call at the server of a key."""
+    def _at(self, key: Key, missing: type[S4Error], name: str, *arguments: object) -> Any:
+        """A call at the server of a key; ``missing`` is raised where only other servers have the bucket."""
+        check_key(key)
+        with self._pool.lease(self._topology.place(key)) as connection:
+            answer = _said(connection, lambda: _answer(connection, name, _ask(connection, name, arguments)))
+        if isinstance(answer, NoSuchBucket):
+            raise self._missing(key, missing)
+        if isinstance(answer, S4Error):
+            raise answer
+        return answer
 
-        def action() -> Any:
-            with self._pool.lease(self._topology.place(key)) as connection:
-                answer = _said(connection, lambda: _answer(connection, name, _ask(connection, name, arguments)))
-            if isinstance(answer, S4Error):
-                raise answer
-            return answer
-
-        return self._bucket_first(key, action)
-
-    def _bucket_first(self, key: Key, action: Callable[[], Result]) -> Result:
-        """What ``action`` gives. A bucket that only other servers have, because of the ring's verbs, is there too."""
-        try:
-            return action()
-        except NoSuchBucket:
-            with self._lock:
-                self._known.discard(key.bucket)
-            self._ensure(key.bucket)
-            return action()
+    def _missing(self, key: Key, missing: type[S4Error]) -> S4Error:
+        """What to say when the server of a key does not have its bucket."""
+        self._forget(key.bucket)
+        if missing is not NoSuchBucket and any(self._everywhere("bucket", key.bucket)):
+            return missing(f"nothing is there: {key.name!r}", key=str(key))
+        return NoSuchBucket(f"no such bucket: {key.bucket}")
 
     def _everywhere(self, name: str, *arguments: object) -> Sequence[Any]:
         """A call at every server, all at once: their answers, None where there is no such bucket."""
@@ -290,9 +285,10 @@ class RingBackend:
                 channel.send(wire.encode(wire.DATA, request, 0, len(piece)), piece)
                 if channel.readable():  # the server has failed already
                     connection.receive_ok(request)
-            sealed = codec.dumps(source.seal()).decode()
-            channel.send(wire.encode(wire.END, request, size=state.size, digest=state.digest(), call=sealed))
-            return codec.loads(connection.receive_ok(request).text("call"), decode)
+            sealed = codec.dumps(source.seal())
+            fields: dict[str, wire.Value] = {"size": state.size, "digest": state.digest(), "sealed": digest(sealed)}
+            channel.send(wire.encode(wire.END, request, 0, len(sealed), **fields), sealed)
+            return _body(connection, connection.receive_ok(request), decode)
 
 
 class RingReading:
@@ -316,6 +312,8 @@ class RingReading:
 
     def pieces(self) -> Iterator[memoryview]:
         """The bytes from ``start`` to ``end``, each block verified before its last piece is given. Raises Corrupt."""
+        if self.start == self.end:
+            return
         at = self._frame.uint("offset", 0)
         for piece, _ in bodies.receive_pieces(self._connection, self._frame, self._key):
             wanted = piece[max(0, self.start - at) : max(0, self.end - at)]
@@ -381,7 +379,10 @@ def _ask(connection: Connection, name: str, arguments: Sequence[object]) -> int:
 
 
 def _answer(connection: Connection, name: str, request: int) -> Any:
-    frame = connection.receive_ok(request)
+    return _body(connection, connection.receive_ok(request), codec.CALLS[name][1])
+
+
+def _body(connection: Connection, frame: wire.Frame, decode: codec.Decode) -> Any:
     raw = connection.channel.read_bytes(frame.body_length)
     verify("what came", digest(raw), frame.blob("digest"), server=connection.server)
-    return codec.loads(raw, codec.CALLS[name][1])
+    return codec.loads(raw, decode)

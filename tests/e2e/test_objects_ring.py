@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from conftest import TestRing
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from objects_conformance import Conformance
@@ -12,7 +13,6 @@ from objects_model import Differential
 from objects_support import KEY, Body, begin, put, read, whole
 from support import timeless
 
-from conftest import TestRing
 from s4raw.errors import KeyExists, NoSuchBucket, NoSuchKey, S4Error
 from s4raw.keys import Key
 from s4raw.objects.base import Query, Range

@@ -169,7 +169,12 @@ class ChildrenCache:
         self._small = small
         self._lock = Lock()
         self._kept: dict[tuple[int, int], _Kept] = {}  # the one that was used last comes last
-        self._names = 0
+        self.names = 0  # how many are remembered
+
+    @property
+    def remembered(self) -> int:
+        """How many directories are remembered."""
+        return len(self._kept)
 
     def read(self, fd: int, prefix: str = "") -> Children:
         """What ``read_children`` gives, but all of the directory."""
@@ -193,13 +198,13 @@ class ChildrenCache:
         with self._lock:
             self._drop(key)
             self._kept[key] = kept
-            self._names += _count(kept.children)
-            while self._names > self._max_names and len(self._kept) > 1:
+            self.names += _count(kept.children)
+            while self.names > self._max_names and len(self._kept) > 1:
                 self._drop(next(iter(self._kept)))
 
     def _drop(self, key: tuple[int, int]) -> None:
         if (kept := self._kept.pop(key, None)) is not None:
-            self._names -= _count(kept.children)
+            self.names -= _count(kept.children)
 
 
 def _count(children: Children) -> int:

@@ -17,6 +17,8 @@ from s4raw.store import Stored
 from s4raw.storing import send_stored
 from s4raw.wire import Frame
 
+MAX_INFO = wire.MAX_HEADER - (8 << 10)  # bytes of what goes with an object's bytes, in the answer's header
+
 
 class _Arriving:
     """A body that comes in DATA frames; its attributes come with its end."""
@@ -77,8 +79,10 @@ def get(session: Session, frame: Frame) -> None:
         record, length = reading.record, reading.end - reading.start
         stored = Stored(reading.file(), record, reading.info.mtime_ns, "")
         start, end = record.cover(reading.start, length) if 0 < length < record.size else (0, length)
-        info = codec.dumps([[reading.start, reading.end], _brief(reading.info)]).decode()
-        send_stored(session, frame, key, stored, start, end, call=info)
+        info = codec.dumps([[reading.start, reading.end], reading.info])
+        if len(info) > MAX_INFO:
+            info = codec.dumps([[reading.start, reading.end], _brief(reading.info)])
+        send_stored(session, frame, key, stored, start, end, call=info.decode())
 
 
 def _wanted(raw: Any) -> tuple[Any, Any, Any]:
@@ -87,7 +91,7 @@ def _wanted(raw: Any) -> tuple[Any, Any, Any]:
 
 
 def _brief(info: Any) -> Any:
-    """An object's Info, whose parts have no checksums: with them, 10,000 parts would not fit into a header."""
+    """An object's Info, its parts without checksums: with them, 10,000 parts would not fit into a header."""
     parts = [(part.number, part.size) for part in info.attributes.parts]
     return info._replace(attributes=info.attributes._replace(parts=parts))
 

@@ -19,7 +19,7 @@ from s4raw.disk import disk_errors
 from s4raw.errors import BadKey, Corrupt
 from s4raw.keys import Key, check_prefix
 from s4raw.objects import attributes as codec
-from s4raw.objects.base import Attributes, Listed, Page, Query
+from s4raw.objects.base import Listed, Page, Query
 from s4raw.objects.paging import roll_up
 from s4raw.store import RECORD_ATTRIBUTE, Store
 
@@ -63,6 +63,8 @@ class _Names:
             place = next(self._places, None)
 
     def _walk(self, start: str) -> Generator[walking.Place, str | None, None]:
+        if not start.startswith(self._prefix.name):
+            return _nothing()  # it lies behind them all
         directory, slash, rest = self._prefix.name.rpartition("/")
         with suppress(FileNotFoundError):
             names = [self._prefix.bucket, *(layout.to_names(directory) if slash else [])]
@@ -118,17 +120,23 @@ def _nothing() -> Generator[walking.Place, str | None, None]:
 def _line(name: str, file: int, status: os.stat_result) -> Listed:
     """An object's line. One that is damaged is listed all the same, without an ETag."""
     try:
-        etag, checksums, checksum_type = _summary(file)
+        etag, checksums, checksum_type = _summary(file, status)
     except (OSError, Corrupt):
         etag, checksums, checksum_type = "", (), ""
     return Listed(name, status.st_size, max(0, status.st_mtime_ns), etag, checksums, checksum_type)
 
 
-def _summary(file: int) -> tuple[str, tuple[str, ...], str]:
+def _summary(file: int, status: os.stat_result) -> tuple[str, tuple[str, ...], str]:
+    try:
+        summary = codec.read_summary(os.getxattr(file, codec.SUMMARY), status.st_ino, status.st_size)
+        if summary is not None:
+            return summary
+    except OSError:
+        pass  # a key of the ring's, or one with an unusual ETag
     record = Record.decode(os.getxattr(file, RECORD_ATTRIBUTE))
     try:
         sealed = os.getxattr(file, codec.ATTRIBUTE)
     except OSError:
         sealed = None
-    found: Attributes = codec.unseal(sealed, record)[0]
+    found = codec.unseal(sealed, record)[0]
     return found.etag, tuple(sorted(found.checksums)), found.checksum_type

@@ -93,6 +93,8 @@ def publish(
     content. Raises NoSuchBucket, PreconditionFailed, BadKey, DiskFull, StoreError; then nothing has changed.
     """
     check_key(key)
+    with disk_errors(key):
+        _summarize(fd, record, attributes)  # before the others: only the first one has room in the inode
     sidecar = _attach(store, fd, key, record, attributes, _DRAFT_MODE)
     try:
         with disk_errors(key):
@@ -174,6 +176,16 @@ def _attach(store: Store, fd: int, key: Key, record: Record, attributes: Attribu
         sidecars.remove(store, sidecar)
         raise
     return sidecar
+
+
+def _summarize(fd: int, record: Record, attributes: Attributes) -> None:
+    """Write what listings show of an object that is about to be."""
+    summary = codec.summarize(attributes, os.fstat(fd).st_ino, record.size)
+    if summary is not None:
+        os.setxattr(fd, codec.SUMMARY, summary)
+    else:
+        with suppress(OSError):
+            os.removexattr(fd, codec.SUMMARY)
 
 
 def _set(fd: int, sealed: bytes, mode: int) -> None:

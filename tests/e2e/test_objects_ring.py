@@ -1,4 +1,4 @@
-"""The objects of a ring of three servers keep the promises of all backends, and are the keys of the ring's own verbs."""
+"""The objects of a ring of three servers keep the promises of all backends, and are keys of its own verbs."""
 
 import os
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def test_a_ring_does_what_one_memory_does(ring):
     first = RingBackend(Topology.read(ring.conf), b"")
     cleared(first)
     first.close()
-    run_state_machine_as_test(Machine, settings=settings(timeless, max_examples=15))
+    run_state_machine_as_test(Machine, settings=settings(timeless, max_examples=8, stateful_step_count=30))
 
 
 def test_objects_are_keys_and_keys_are_objects(backend, client):

@@ -51,25 +51,26 @@ class TlsStream(Stream):
             if left <= 0:
                 raise PeerTimeout("the TLS handshake was not complete in time", server=self.peer)
             self.receive_timeout(left)
-            self._feed()
+            if not self._feed():
+                raise ConnectionLost("the connection ended inside the TLS handshake", server=self.peer)
 
     def _pass_on(self) -> None:
         """Send what OpenSSL has made."""
         if self._out.pending:
             super().send(self._out.read())
 
-    def _feed(self) -> None:
-        """Let OpenSSL have what comes next, perhaps the end."""
-        if raw := super().receive(RECORDS):
-            self._in.write(raw)
-        else:
-            self._in.write_eof()
+    def _feed(self) -> bool:
+        """Let OpenSSL have what comes next; False at the end, of which it need not know."""
+        raw = super().receive(RECORDS)
+        self._in.write(raw)
+        return bool(raw)
 
     def receive_into(self, view: memoryview, *, whole: bool = False) -> int:
         """As Stream's; an end without a word is an end as well, since HTTP says how long everything is."""
         if self._queue:
             self.flush()
         done = 0
+        deadline = 0.0
         while done < len(view):
             try:
                 count = self._tls.read(len(view) - done, view[done:])
@@ -77,20 +78,28 @@ class TlsStream(Stream):
                 if done and not whole:
                     break
                 self._pass_on()
+                now = time.monotonic()
+                deadline = deadline or now + self._receive_seconds
+                if now > deadline:  # bytes come, but no record does
+                    raise PeerTimeout(
+                        "the peer was silent for too long while waiting for bytes", server=self.peer
+                    ) from None
                 try:
-                    self._feed()
+                    if self._feed():
+                        continue
+                    break
                 except PeerTimeout:
                     if done:
                         break
                     raise
-                continue
+            except ssl.SSLZeroReturnError:
+                break
             except ssl.SSLError as error:
-                if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-                    break
                 raise ConnectionLost(f"broken TLS: {error.reason}", server=self.peer) from None
             if not count:
                 break
             done += int(count)
+            deadline = 0.0
         return done
 
     def receive(self, count: int, *, whole: bool = False) -> bytes:

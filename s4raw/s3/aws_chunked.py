@@ -121,13 +121,13 @@ class Decoder:
         found: dict[str, str] = {}
         while line := self._line():
             for entry in line.split(b"\n"):  # some clients end each with an LF of its own before the CR LF
-                name, colon, value = entry.decode("latin-1").partition(":")
-                name = name.strip().lower()
                 if not entry:
                     continue
+                raw, colon, value = entry.partition(b":")
+                name = raw.strip().lower().decode("latin-1")
                 if not (name and colon) or name in found or len(found) == MAX_TRAILERS:
                     raise S3Error("MalformedTrailerError")
-                found[name] = value.strip()
+                found[name] = value.strip().decode("latin-1")
         if self._signs_trailers:
             signature = found.pop(SIGNATURE, "")
             if self._verifier is not None:

@@ -99,6 +99,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.aws_chunked": {"s3.errors"},
     "s3.hashing": {"s3.checksums"},
     "s3.payload": {"objects.base", "s3.errors", "s3.checksums", "s3.aws_chunked", "s3.hashing"},
+    "s3.credentials": {"errors"},
+    "s3.signing": set(),
+    "s3.sigv2": {"s3.errors", "s3.credentials", "s3.signing"},
+    "s3.sigv4": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2"},
+    "s3.policy": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2", "s3.sigv4"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

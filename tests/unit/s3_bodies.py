@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
 
-from s4raw.s3.errors import S3Error
+from s4raw.s3.sigv4 import ChunkVerifier
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # of Amazon's examples
 DATE, REGION = "20130524T000000Z", "us-east-1"
@@ -15,28 +15,29 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class Chain:
-    """Signatures of chunks, each made with the one before; as a verifier it compares."""
+def signing_key() -> bytes:
+    """The key that signs for a day, a region and S3."""
+    key = b"AWS4" + SECRET.encode()
+    for word in (DATE[:8], REGION, "s3", "aws4_request"):
+        key = hmac.digest(key, word.encode(), "sha256")
+    return key
 
-    def __init__(self, seed: str = "0" * 64) -> None:
-        key = b"AWS4" + SECRET.encode()
-        for word in (DATE[:8], REGION, "s3", "aws4_request"):
-            key = hmac.digest(key, word.encode(), "sha256")
-        self.key = key
+
+def verifier(seed: str = "0" * 64) -> ChunkVerifier:
+    """The server's side of what ``signed`` makes."""
+    return ChunkVerifier(signing_key(), DATE, SCOPE, seed)
+
+
+class _Chain:
+    """Signatures of chunks, each made with the one before."""
+
+    def __init__(self, seed: str) -> None:
         self.last = seed
 
     def sign(self, kind: str, *hashes: str) -> str:
         text = "\n".join([f"AWS4-HMAC-SHA256-{kind}", DATE, SCOPE, self.last, *hashes])
-        self.last = hmac.new(self.key, text.encode(), "sha256").hexdigest()
+        self.last = hmac.new(signing_key(), text.encode(), "sha256").hexdigest()
         return self.last
-
-    def chunk(self, signature: str, sha256_hex: str) -> None:
-        if self.sign("PAYLOAD", sha256(b""), sha256_hex) != signature:
-            raise S3Error("SignatureDoesNotMatch")
-
-    def trailer(self, signature: str, canonical: bytes) -> None:
-        if self.sign("TRAILER", sha256(canonical)) != signature:
-            raise S3Error("SignatureDoesNotMatch")
 
 
 def cut(data: bytes, sizes: Sequence[int]) -> list[bytes]:
@@ -68,7 +69,7 @@ def signed(
     chunks: Sequence[bytes], trailers: Sequence[tuple[str, str]] | None = None, seed: str = "0" * 64, ends: str = "\r\n"
 ) -> bytes:
     """The framing with signatures, of the trailers too if there are any; ``ends`` is behind each of these."""
-    chain, found = Chain(seed), b""
+    chain, found = _Chain(seed), b""
     for chunk in (*chunks, b""):
         found += f"{len(chunk):x};chunk-signature={chain.sign('PAYLOAD', sha256(b''), sha256(chunk))}\r\n".encode()
         found += chunk + b"\r\n" if chunk else b""

@@ -8,7 +8,7 @@ import pytest
 from botocore.httpchecksum import AwsChunkedWrapper, CrtCrc64NvmeChecksum, Sha256Checksum
 from hypothesis import given
 from hypothesis import strategies as st
-from s3_bodies import Chain, cut, pieces, signed, unsigned
+from s3_bodies import cut, pieces, signed, unsigned, verifier
 from support import timeless
 
 from s4raw.s3.aws_chunked import MAX_LINE, Decoder, without_aws_chunked
@@ -31,7 +31,7 @@ def plain(body: bytes, announced: frozenset[str] = NONE, size: int = len(CONTENT
 
 
 def verified(body: bytes, announced: frozenset[str] = NONE, trailer: bool = False, size: int = len(CONTENT)) -> bytes:
-    return decoded(Decoder(pieces(body), size, announced, Chain(), trailer))
+    return decoded(Decoder(pieces(body), size, announced, verifier(), trailer))
 
 
 def refused(code: str, *arguments: object, read: object = plain) -> None:
@@ -49,7 +49,7 @@ def test_gives_what_is_inside(content: bytes, chunks: list[int], splits: list[in
     else:
         body = unsigned(cut(content, chunks), trailers)
     decoder = Decoder(
-        pieces(body, splits), len(content), ONE if trailer else NONE, Chain() if signs else None, signs and trailer
+        pieces(body, splits), len(content), ONE if trailer else NONE, verifier() if signs else None, signs and trailer
     )
     assert decoded(decoder) == content
     assert decoder.trailers == dict(trailers)
@@ -59,7 +59,7 @@ def test_gives_what_is_inside(content: bytes, chunks: list[int], splits: list[in
 def test_may_be_split_anywhere(at: int) -> None:
     body = signed(CHUNKS, [TRAILER])
     halves = iter([memoryview(body[:at]), memoryview(b""), memoryview(body[at:])])
-    assert decoded(Decoder(halves, len(CONTENT), ONE, Chain(), True)) == CONTENT
+    assert decoded(Decoder(halves, len(CONTENT), ONE, verifier(), True)) == CONTENT
 
 
 @pytest.mark.parametrize("kind", [CrtCrc64NvmeChecksum, Sha256Checksum, None])
@@ -101,7 +101,7 @@ def published(signatures: Sequence[str], trailer: bytes) -> bytes:
 def test_amazons_examples() -> None:
     body = published(SIGNATURES, b"")
     assert len(body) == 66_824
-    assert decoded(Decoder(pieces(body), 66_560, NONE, Chain(SEED))) == b"a" * 66_560
+    assert decoded(Decoder(pieces(body), 66_560, NONE, verifier(SEED))) == b"a" * 66_560
     for end in (b"\n\r\n", b"\r\n"):  # the example's, and most clients'
         trailer = (
             b"x-amz-checksum-crc32c:sOO8/Q==" + end + f"x-amz-trailer-signature:{TRAILER_SIGNATURES[3]}\r\n".encode()
@@ -110,7 +110,7 @@ def test_amazons_examples() -> None:
             pieces(published(TRAILER_SIGNATURES, trailer)),
             66_560,
             frozenset(["x-amz-checksum-crc32c"]),
-            Chain(TRAILER_SEED),
+            verifier(TRAILER_SEED),
             True,
         )
         assert decoded(decoder) == b"a" * 66_560

@@ -7,19 +7,19 @@ import threading
 import tracemalloc
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import pytest
 from botocore.httpchecksum import AwsChunkedWrapper, CrtCrc32Checksum
 from hypothesis import given
 from hypothesis import strategies as st
-from s3_bodies import Chain, cut, pieces, signed, unsigned
+from s3_bodies import cut, pieces, signed, unsigned, verifier
 from support import timeless
 
 from s4raw.objects.base import Attributes
 from s4raw.s3 import checksums, payload
 from s4raw.s3.errors import S3Error
 from s4raw.s3.payload import Payload, read_small
+from s4raw.s3.sigv4 import Identity
 
 LARGE = os.urandom(1 << 16) * 100 + b"odd"
 SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER = (
@@ -28,11 +28,6 @@ SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER = (
     "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
 )
 FRAMED = {"content-encoding": "aws-chunked"}
-
-
-class Identity(NamedTuple):
-    payload: str
-    chunks: Chain | None = None
 
 
 def sha256(data: bytes) -> str:
@@ -68,13 +63,13 @@ def refused(source: Payload, code: str) -> S3Error:
 
 
 def plain(content: bytes, headers: Mapping[str, str] = {}, mode: str = "UNSIGNED-PAYLOAD") -> Payload:
-    return Payload(pieces(content), headers, len(content), Identity(mode))
+    return Payload(pieces(content), headers, len(content), Identity("", mode))
 
 
 def framed(body: bytes, size: int, headers: Mapping[str, str] = {}, mode: str = UNSIGNED_TRAILER) -> Payload:
-    chunks = Chain() if mode.startswith(SIGNED) else None
+    chunks = verifier() if mode.startswith(SIGNED) else None
     sent = {**FRAMED, "x-amz-decoded-content-length": str(size), **headers}
-    return Payload(pieces(body), sent, len(body), Identity(mode, chunks))
+    return Payload(pieces(body), sent, len(body), Identity("", mode, chunks))
 
 
 @pytest.mark.parametrize("content", [b"", b"123456789", LARGE[: 1 << 20], LARGE], ids=len)
@@ -102,7 +97,7 @@ def test_pieces_may_be_of_any_size(content: bytes, splits: list[int], large: boo
     before = payload.INLINE
     payload.INLINE = -1 if large else before  # with threads, whatever the size
     try:
-        found, attributes = stored(Payload(pieces(content, splits), {}, len(content), Identity(sha256(content))))
+        found, attributes = stored(Payload(pieces(content, splits), {}, len(content), Identity("", sha256(content))))
     finally:
         payload.INLINE = before
     assert (found, attributes.etag) == (content, hashlib.md5(content).hexdigest())
@@ -145,7 +140,7 @@ def test_a_body_that_is_not_what_was_said_of_it_is_never_sealed(content: bytes) 
 @pytest.mark.parametrize("content", [b"123456789", LARGE], ids=len)
 def test_a_body_of_another_length_is_never_sealed(content: bytes) -> None:
     for length in (len(content) - 1, len(content) + 1):
-        refused(Payload(pieces(content), {}, length, Identity("UNSIGNED-PAYLOAD")), "IncompleteBody")
+        refused(Payload(pieces(content), {}, length, Identity("", "UNSIGNED-PAYLOAD")), "IncompleteBody")
         refused(framed(unsigned([content]), length), "IncompleteBody")
         refused(framed(signed([content]), length, mode=SIGNED), "IncompleteBody")
     refused(framed(unsigned([content])[:-5], len(content)), "IncompleteBody")
@@ -170,9 +165,9 @@ def test_framing_is_told_by_the_payload_or_by_the_encoding() -> None:
     body = unsigned([b"123"])
     length = {"x-amz-decoded-content-length": "3"}
     streaming = {**length, "x-amz-content-sha256": UNSIGNED_TRAILER}
-    presigned = Identity("UNSIGNED-PAYLOAD")
+    presigned = Identity("", "UNSIGNED-PAYLOAD")
     for headers, identity in [
-        (length, Identity(UNSIGNED_TRAILER)),  # without content-encoding
+        (length, Identity("", UNSIGNED_TRAILER)),  # without content-encoding
         ({**length, "content-encoding": "gzip,AWS-Chunked"}, presigned),
         (streaming, presigned),
         (streaming, None),
@@ -222,7 +217,7 @@ def test_headers_are_checked_before_a_byte_is_read(
         yield
 
     with pytest.raises(S3Error) as caught:
-        Payload(never(), headers, length, Identity(mode))
+        Payload(never(), headers, length, Identity("", mode))
     assert (caught.value.code, caught.value.status) == (code, status)
 
 
@@ -282,7 +277,7 @@ def test_memory_stays_bounded_while_a_large_body_passes() -> None:
         yield from ended
 
     headers = {**FRAMED, "x-amz-decoded-content-length": str(count << 20)}
-    source = Payload(all_pieces(), headers, None, Identity(UNSIGNED_TRAILER), chunked=True)
+    source = Payload(all_pieces(), headers, None, Identity("", UNSIGNED_TRAILER), chunked=True)
     tracemalloc.start()
     try:
         with source:

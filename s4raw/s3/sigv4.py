@@ -20,6 +20,7 @@ from s4raw.s3.signing import (
     MAX_EXPIRES,
     UNSIGNED,
     Signable,
+    SigningKey,
     canonical_headers,
     canonical_path,
     canonical_query,
@@ -27,7 +28,6 @@ from s4raw.s3.signing import (
     is_timestamp,
     same,
     seconds_of,
-    sign,
     signing_key,
     string_to_sign,
     timestamp_of,
@@ -72,7 +72,7 @@ class ChunkVerifier:
 
     __slots__ = ("_key", "_place", "_previous")
 
-    def __init__(self, key: bytes, timestamp: str, scope: str, seed: str) -> None:
+    def __init__(self, key: SigningKey, timestamp: str, scope: str, seed: str) -> None:
         self._key = key
         self._place = f"{timestamp}\n{scope}"
         self._previous = seed
@@ -88,7 +88,7 @@ class ChunkVerifier:
         self._check(text, signature)
 
     def _check(self, text: str, signature: str) -> None:
-        expected = sign(self._key, text)
+        expected = self._key.sign(text)
         if not same(expected, signature):
             raise S3Error("SignatureDoesNotMatch", StringToSign=text)
         self._previous = expected
@@ -100,7 +100,7 @@ class Scope(NamedTuple):
     access_key: str
     date: str
     region: str
-    key: bytes
+    key: SigningKey
 
     def __str__(self) -> str:
         return f"{self.date}/{self.region}/s3/aws4_request"
@@ -302,11 +302,11 @@ def _verify(
     canonical = canonical_request(request.method, path, query, lines, signed, payload)
     place = str(scope)
     text = string_to_sign(timestamp, place, canonical)
-    expected = sign(scope.key, text)
+    expected = scope.key.sign(text)
     if not same(expected, signature):
         # Some clients sign the path as they send it, not as S3 would encode it: that binds as much.
         as_sent = canonical_request(request.method, request.path, query, lines, signed, payload)
-        expected = sign(scope.key, string_to_sign(timestamp, place, as_sent))
+        expected = scope.key.sign(string_to_sign(timestamp, place, as_sent))
         if path == request.path or not same(expected, signature):
             raise S3Error(
                 "SignatureDoesNotMatch",
@@ -347,10 +347,10 @@ def _parameters(query: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in query.split("&"):
         name, _, value = item.partition("=")
-        name = unquote_plus(name)
+        name = unquote_plus(name) if "%" in name or "+" in name else name
         if name in found and name.startswith(("X-Amz-", "Signature", "AWSAccessKeyId", "Expires")):
             raise S3Error("AuthorizationQueryParametersError", f"{name} is given twice")
-        found[name] = unquote_plus(value)
+        found[name] = unquote_plus(value) if "%" in value or "+" in value else value
     return found
 
 

@@ -228,6 +228,14 @@ def test_what_botocore_signs_is_verified(method: str, key: str, query: str, head
         authenticate(asked, KEYS, now())
 
 
+def test_headers_in_utf_8_are_verified() -> None:
+    request = boto_request("PUT", "k", "", {"x-amz-meta-a": "\u20ac \u00e0  \u00e5"})
+    S3SigV4Auth(BOTO, "s3", "eu-west-1").add_auth(request)
+    asked = from_boto(request)
+    asked.headers["x-amz-meta-a"] = asked.headers["x-amz-meta-a"].encode().decode("latin-1")  # as they come
+    assert authenticate(asked, KEYS, now())
+
+
 @timeless
 @given(methods, names, queries, headers)
 def test_what_botocore_presigns_is_verified(method: str, key: str, query: str, headers: dict[str, str]) -> None:

@@ -13,7 +13,6 @@ from s4raw.s3.signing import (
     canonical_headers,
     canonical_request,
     presign,
-    sign,
     sign_headers,
     signing_key,
     string_to_sign,
@@ -249,7 +248,7 @@ def by_hand(path: str, canonical_path: str) -> Asked:
     canonical = canonical_request("GET", canonical_path, "", lines, ";".join(names), EMPTY)
     scope = "20130524/us-east-1/s3/aws4_request"
     text = string_to_sign("20130524T000000Z", scope, canonical)
-    signature = sign(signing_key(SECRET_KEY, "20130524", "us-east-1"), text)
+    signature = signing_key(SECRET_KEY, "20130524", "us-east-1").sign(text)
     headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{scope},SignedHeaders={';'.join(names)},Signature={signature}"
     )

@@ -37,10 +37,21 @@ class Signable(Protocol):
     Path and query are percent-encoded as they were sent, header names in lower case, values decoded as Latin-1.
     """
 
-    method: str
-    path: str
-    query: str
-    headers: dict[str, str]
+    @property
+    def method(self) -> str:
+        """GET, PUT, ..."""
+
+    @property
+    def path(self) -> str:
+        """Begins with a slash."""
+
+    @property
+    def query(self) -> str:
+        """Without the question mark; may be empty."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Several of a name are joined by commas."""
 
 
 def canonical_path(path: str) -> str:
@@ -83,9 +94,9 @@ def canonical_headers(headers: Mapping[str, str], names: Iterable[str]) -> str:
     """A line for each of the named headers, in this order; one that is not there has an empty value."""
     lines = []
     for name in names:
-        value = headers.get(name, "").strip(" \t")
-        if "  " in value or "\t" in value:
-            value = _SPACES.sub(" ", value)
+        value = headers.get(name, "")
+        if " " in value or "\t" in value:
+            value = _SPACES.sub(" ", value).strip(" ")
         lines.append(f"{name}:{value}\n")
     return "".join(lines)
 

@@ -92,7 +92,8 @@ def check_query(
 def string_to_sign(request: Signable, date: str, headers: Mapping[str, str], bucket: str = "") -> str:
     """What is signed of a request."""
     lines = [request.method, headers.get("content-md5", ""), headers.get("content-type", ""), date]
-    lines += [f"{name}:{headers[name].strip()}" for name in sorted(headers) if name.startswith("x-amz-")]
+    names = [name for name in sorted(headers) if name.startswith("x-amz-")]
+    lines += [name + ":" + headers[name].strip(" \t") for name in names]
     resource = f"/{bucket}{request.path}" if bucket else request.path
     if request.query and (covered := _covered(request.query)):
         resource = f"{resource}?{covered}"

@@ -7,6 +7,7 @@ codes and messages of what is refused. Reads heads only; what the signature says
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -123,9 +124,12 @@ def authenticate(
     """
     authorization = request.headers.get("authorization", "")
     if query := request.query:
+        if "X-Amz-SignedHeaders=host&" in query and not authorization and _is_bare(request):
+            url = (request.method, request.path, query, request.headers.get("host", ""))
+            return _in_time(now, *_bare_url(credentials, region, *url))
         if "X-Amz-" in query and (params := _parameters(query)).keys() & {*_REQUIRED[:3]}:
             _only_one(authorization)
-            return _presigned(request, params, credentials, now, region)
+            return _in_time(now, *_presigned(request, params, credentials, region))
         if "Signature=" in query or "AWSAccessKeyId=" in query:
             params = _parameters(query)
             if "Signature" in params or "AWSAccessKeyId" in params:
@@ -223,9 +227,31 @@ def _components(authorization: str) -> tuple[str, str, str]:
     )
 
 
+def _is_bare(request: Signable) -> bool:
+    """Whether all that can be signed of a request to a presigned URL is the URL, and it counts more than once."""
+    return not any(name[:6] == "x-amz-" for name in request.headers) and "STREAMING-" not in request.query
+
+
+@lru_cache(maxsize=1024)
+def _bare_url(
+    credentials: Credentials, region: str, method: str, path: str, query: str, host: str
+) -> tuple[Identity, int, int]:
+    """Check a presigned URL; kept, since its holder may read many ranges with it."""
+    request = _Bare(method, path, query, {"host": host})
+    return _presigned(request, _parameters(query), credentials, region)
+
+
+class _Bare(NamedTuple):
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+
+
 def _presigned(
-    request: Signable, params: dict[str, str], credentials: Credentials, now: float, region: str
-) -> Identity:
+    request: Signable, params: dict[str, str], credentials: Credentials, region: str
+) -> tuple[Identity, int, int]:
+    """Who presigned a URL, from when in seconds since 1970, and for how many seconds."""
     code = "AuthorizationQueryParametersError"
     if not all(params.get(name) for name in _REQUIRED):
         raise S3Error(
@@ -248,19 +274,19 @@ def _presigned(
         code,
         "Error parsing the X-Amz-Credential parameter",
     )
-    if now >= seconds + expires:
-        raise expired(seconds + expires, now)
-    if seconds - now > MAX_SKEW:
-        raise S3Error("AccessDenied", "Request is not yet valid")
     payload = params.get("X-Amz-Content-Sha256") or request.headers.get("x-amz-content-sha256") or UNSIGNED
     query = canonical_query(request.query, without="X-Amz-Signature")
     signed, signature = params["X-Amz-SignedHeaders"], params["X-Amz-Signature"]
-    return _verify(request, scope, timestamp, signed, payload, query, signature)
+    return _verify(request, scope, timestamp, signed, payload, query, signature), seconds, expires
 
 
-def expired(until: float, now: float) -> S3Error:
-    """What the holder of a presigned URL is told that was good until a time in seconds since 1970."""
-    return S3Error("AccessDenied", "Request has expired", Expires=timestamp_of(until), ServerTime=timestamp_of(now))
+def _in_time(now: float, identity: Identity, seconds: int, expires: int) -> Identity:
+    if now >= seconds + expires:
+        until = timestamp_of(seconds + expires)
+        raise S3Error("AccessDenied", "Request has expired", Expires=until, ServerTime=timestamp_of(now))
+    if seconds - now > MAX_SKEW:
+        raise S3Error("AccessDenied", "Request is not yet valid")
+    return identity
 
 
 def _expires(text: str) -> int:

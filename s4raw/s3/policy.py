@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from s4raw.s3 import sigv2
 from s4raw.s3.credentials import Credentials
 from s4raw.s3.errors import S3Error
-from s4raw.s3.signing import ALGORITHM, is_timestamp, same, sign
+from s4raw.s3.signing import ALGORITHM, is_timestamp, same
 from s4raw.s3.sigv4 import Identity, scope_of
 
 _EXPIRATION = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z", re.ASCII).fullmatch
@@ -102,7 +102,7 @@ def _check_signature(fields: Mapping[str, str], credentials: Credentials, region
             "Error parsing the X-Amz-Credential field",
         )
         access_key, given = scope.access_key, fields["x-amz-signature"]
-        good = same(sign(scope.key, policy), given)
+        good = same(scope.key.sign(policy), given)
     else:
         for name in ("signature", "awsaccesskeyid"):
             if not fields.get(name):

@@ -32,7 +32,7 @@ class Asked:
 def from_boto(request: AWSRequest) -> Asked:
     """What a server gets of a request that botocore has signed."""
     parts = urlsplit(request.url)
-    headers = {name.lower(): str(value) for name, value in request.headers.items()}
+    headers = {name.lower(): str(value).strip(" ") for name, value in request.headers.items()}
     return Asked(request.method, parts.path, parts.query, {"host": parts.netloc, **headers})
 
 

@@ -228,6 +228,21 @@ def test_what_botocore_signs_is_verified(method: str, key: str, query: str, head
         authenticate(asked, KEYS, now())
 
 
+def test_a_url_presigned_for_no_time_has_expired() -> None:
+    request = boto_request("GET", "k", "", {})
+    S3SigV4QueryAuth(BOTO, "s3", "eu-west-1", expires=0).add_auth(request)
+    with refused("AccessDenied", match="Request has expired"):
+        authenticate(from_boto(request), KEYS, now())
+
+
+def test_headers_in_utf_8_are_verified() -> None:
+    request = boto_request("PUT", "k", "", {"x-amz-meta-a": "\u20ac \u00e0  \u00e5"})
+    S3SigV4Auth(BOTO, "s3", "eu-west-1").add_auth(request)
+    asked = from_boto(request)
+    asked.headers["x-amz-meta-a"] = asked.headers["x-amz-meta-a"].encode().decode("latin-1")  # as they come
+    assert authenticate(asked, KEYS, now())
+
+
 @timeless
 @given(methods, names, queries, headers)
 def test_what_botocore_presigns_is_verified(method: str, key: str, query: str, headers: dict[str, str]) -> None:

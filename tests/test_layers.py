@@ -100,6 +100,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.headers": {"objects.base", "s3.errors"},
     "s3.conditions": {"errors", "keys", "objects.base", "s3.errors"},
     "s3.routes": {"s3.call", "s3.errors"},
+    "objects.paging": {"objects.base"},
+    "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

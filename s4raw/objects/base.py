@@ -3,7 +3,14 @@
 A backend is streaming and knows nothing of HTTP, XML or signatures. Buckets are made and deleted; objects are replaced
 as a whole, atomically: a reader sees the old one or the new one. Every method may be called from any thread, and raises
 ``S4Error`` subclasses only: NoSuchBucket, NoSuchKey, NoSuchUpload, BucketNotEmpty, PreconditionFailed, NotModified,
-BadRange, InvalidPart, BadKey, DiskFull, and what the store or the network raise.
+BadRange, InvalidPart, BadKey, DiskFull, and what the store or the network raise; what a Source raises passes through.
+
+Every method that takes a bucket, or a key in one, raises NoSuchBucket when it is not there. What writes raises BadKey
+for a name that ``keys.check_key`` refuses (what reads may say NoSuchKey). A method that takes a Source looks for the
+bucket, and for the upload, before it asks for the first piece, so that a client can be told before it sends the body;
+conditions hold at the moment of the change, and may be looked at before the body as well.
+
+A backend keeps what it is given: mappings and sequences come back equal, in any order of a mapping's items.
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from s4raw.errors import BadRange, NotModified, PreconditionFailed
+from s4raw.errors import BadRange, NoSuchKey, NotModified, PreconditionFailed
 from s4raw.keys import Key
 
 MIN_PART = 5 << 20  # bytes of a part that is not the last
@@ -39,7 +46,7 @@ class Attributes(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a multipart upload. As an object's part only number, size and checksums are kept."""
+    """A part of a multipart upload. As an object's part only number, size and checksums are kept: the rest is empty."""
 
     number: int
     size: int
@@ -79,8 +86,9 @@ class Listed(NamedTuple):
 class Query(NamedTuple):
     """What to list: at most ``limit`` objects and common prefixes whose names sort after ``after``.
 
-    Names begin with ``prefix``; with a delimiter, those that have it behind the prefix are rolled up into the common
-    prefix that ends with it. A common prefix counts as listed once ``after`` begins with it or sorts after it.
+    Names begin with ``prefix``; with a delimiter (any text), those that have it behind the prefix are rolled up into
+    the common prefix that ends with it. A common prefix counts as listed once ``after`` begins with it or sorts after
+    it. With a limit of 0 nothing is listed, and nothing is called truncated, as in S3.
     """
 
     prefix: str = ""
@@ -90,7 +98,10 @@ class Query(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Objects and common prefixes in the order of their names' UTF-8 bytes, and whether more follow."""
+    """Objects and common prefixes in the order of their names' UTF-8 bytes, and whether more follow: exactly.
+
+    The name of the last entry is the ``after`` of the next page. (Texts compare as their UTF-8 bytes do.)
+    """
 
     entries: Sequence[Listed]
     truncated: bool
@@ -107,7 +118,10 @@ class Upload(NamedTuple):
 
 
 class UploadPage(NamedTuple):
-    """Uploads by key and then by time, common prefixes, and whether more follow."""
+    """Uploads by key and then by id, common prefixes, and whether more follow. Both together count for the limit.
+
+    The next page begins after the last upload (its key and id) or the last prefix, whichever sorts higher.
+    """
 
     uploads: Sequence[Upload]
     prefixes: Sequence[str]
@@ -150,23 +164,26 @@ def _part_span(number: int, info: Info) -> tuple[int, int]:
 class Conditions(NamedTuple):
     """What must hold for a request to be done. ETags are without quotes, ``*`` stands for any; None: not asked.
 
-    Times are whole seconds since 1970. ``check`` follows RFC 9110, 13.2.2, and what S3 documents of its own.
+    Times are whole seconds since 1970; ``if_size`` and ``if_mtime`` (equal, to the second) are those of conditional
+    deletes. ``check`` follows RFC 9110, 13.2.2, and what S3 documents of its own.
     """
 
     if_match: Sequence[str] | None = None
     if_none_match: Sequence[str] | None = None
     if_modified_since: int | None = None
     if_unmodified_since: int | None = None
-    if_size: int | None = None  # of conditional deletes
+    if_size: int | None = None
+    if_mtime: int | None = None
 
     def check(self, info: Info | None, reading: bool = True) -> None:
         """Raises PreconditionFailed, or for a read NotModified (with the object's ETag as its detail).
 
-        ``info`` is None when there is no object; then the caller says NoSuchKey, unless only the absence was asked for.
+        ``info`` is None when there is no object: for a write with If-Match that is NoSuchKey (S3, conditional writes),
+        every other condition holds. Whoever reads says NoSuchKey without asking here, and a delete has nothing to do.
         """
         if info is None:
             if self.if_match is not None:
-                raise PreconditionFailed("If-Match: there is no such object")
+                raise NoSuchKey("If-Match: there is no such object")
             return
         etag, seconds = info.attributes.etag, info.mtime_ns // 1_000_000_000
         if self.if_match is not None:
@@ -176,6 +193,8 @@ class Conditions(NamedTuple):
             raise PreconditionFailed("If-Unmodified-Since: the object was modified since")
         if self.if_size is not None and info.size != self.if_size:
             raise PreconditionFailed("the object has another size")
+        if self.if_mtime is not None and seconds != self.if_mtime:
+            raise PreconditionFailed("the object has another time")
         if self.if_none_match is not None:
             if _matches(etag, self.if_none_match):
                 if reading:
@@ -199,7 +218,8 @@ class Source(Protocol):
 
     ``size`` is how many bytes it will give, None if nobody knows. Iterating gives pieces that are valid until the next
     one; it raises when the body breaks off or does not match what its sender said of it, and then nothing is stored.
-    After the last piece ``seal`` gives the attributes to store: ETag and checksums are known only then.
+    After the last piece ``seal`` gives the attributes to store: ETag and checksums are known only then. It is called
+    once, and raises as the pieces do.
     """
 
     size: int | None
@@ -210,7 +230,10 @@ class Source(Protocol):
 
 
 class Reading(Protocol):
-    """An open object, a context manager. What it reads stays the same, whatever happens to the key meanwhile."""
+    """An open object, a context manager. What it reads stays the same, whatever happens to the key meanwhile.
+
+    It belongs to one thread. Leaving the context closes it, its descriptor too; ``pieces`` may be left before its end.
+    """
 
     info: Info
     start: int  # of the range that was asked for
@@ -220,7 +243,10 @@ class Reading(Protocol):
         """The bytes from ``start`` to ``end``; each piece is valid until the next one."""
 
     def file(self) -> int | None:
-        """A descriptor that sendfile can read the object from, at ``start``; None where there is no file."""
+        """A descriptor for sendfile, with offsets from ``start`` to ``end``; None where there is no file.
+
+        It is the reading's own, and its position means nothing.
+        """
 
     def __enter__(self) -> Reading: ...
 
@@ -254,10 +280,13 @@ class Backend(Protocol):
         """An object without its bytes. Raises NoSuchBucket, NoSuchKey, PreconditionFailed, NotModified."""
 
     def get(self, key: Key, wanted: Range | None = None, conditions: Conditions = ALWAYS) -> Reading:
-        """Open an object, or a range of it. Raises what ``head`` does, and BadRange."""
+        """Open an object, or a range of it. Raises what ``head`` does, and only then BadRange."""
 
     def put(self, key: Key, source: Source, conditions: Conditions = ALWAYS) -> Info:
-        """Store an object, in place of what has the key. Raises NoSuchBucket, PreconditionFailed, DiskFull."""
+        """Store an object, in place of what has the key.
+
+        Raises NoSuchBucket, PreconditionFailed, NoSuchKey (If-Match without an object), DiskFull.
+        """
 
     def copy(
         self,
@@ -269,23 +298,33 @@ class Backend(Protocol):
     ) -> Info:
         """Copy an object's bytes, with its attributes or with others: their ETag and checksums are kept as given.
 
-        A source condition that does not hold is PreconditionFailed, never NotModified.
+        The new object's time is now. The source may be the target. A source condition that does not hold is
+        PreconditionFailed, never NotModified. Raises NoSuchBucket and NoSuchKey for the source, and what ``put`` does.
         """
 
     def tag(self, key: Key, tags: Mapping[str, str]) -> None:
-        """Replace an object's tags; its time stays."""
+        """Replace an object's tags; its time and its ETag stay. Raises NoSuchBucket, NoSuchKey."""
 
     def delete(self, key: Key, conditions: Conditions = ALWAYS) -> bool:
-        """Delete an object; whether there was one. Raises NoSuchBucket, PreconditionFailed."""
+        """Delete an object; whether there was one. Raises NoSuchBucket, PreconditionFailed.
+
+        Without an object no condition fails.
+        """
 
     def create_upload(self, key: Key, attributes: Attributes, checksum_algorithm: str = "") -> str:
-        """Begin a multipart upload, whose object will have these attributes; its id."""
+        """Begin a multipart upload; its id, which is opaque.
+
+        The attributes are those that its object is to have; they are kept for ``upload`` and not used otherwise.
+        """
 
     def upload(self, key: Key, upload: str) -> Upload:
-        """What is known of an upload. Raises NoSuchUpload."""
+        """What is known of an upload. Raises NoSuchUpload, as all that follow do, also for the id of another key."""
 
     def put_part(self, key: Key, upload: str, number: int, source: Source) -> Part:
-        """Store a part, in place of what has the number."""
+        """Store a part, in place of what has the number, with the ETag and checksums of the source's seal.
+
+        Raises NoSuchUpload also when the upload has ended meanwhile.
+        """
 
     def parts(self, key: Key, upload: str, after: int = 0, limit: int = MAX_PARTS) -> Sequence[Part]:
         """The parts that are there, by number, at most ``limit`` of those above ``after``."""
@@ -293,19 +332,21 @@ class Backend(Protocol):
     def complete(
         self, key: Key, upload: str, parts: Sequence[Part], attributes: Attributes, conditions: Conditions = ALWAYS
     ) -> Info:
-        """Make the parts, joined in this order, the object. Raises NoSuchUpload, InvalidPart, PreconditionFailed.
+        """Make the parts, joined in this order, the object. Raises NoSuchUpload, InvalidPart, and what ``put`` does.
 
         Each is named by its number and ETag, as ``parts`` gave them; ``attributes`` are the object's own, whole. The
-        caller has checked numbers, sizes and checksums; a part that was put again meanwhile is InvalidPart.
+        caller has checked numbers, sizes and checksums; a part that was put again meanwhile, with another ETag, is
+        InvalidPart. Parts that are not named are thrown away. After an error the upload is still there.
         """
 
     def abort(self, key: Key, upload: str) -> None:
         """Throw an upload away. Raises NoSuchUpload."""
 
     def uploads(self, bucket: str, query: Query, after_upload: str = "") -> UploadPage:
-        """The uploads under way in a bucket, by key, then by id.
+        """The uploads under way in a bucket, by key, then by id. Raises NoSuchBucket.
 
-        With ``after_upload`` those of the key ``query.after`` whose id is higher are given, too.
+        With ``after_upload`` those of the key ``query.after`` whose id is higher are given, too. (Ids that begin with a
+        time, or a counter, of a fixed width give S3's order: by key and then by time.)
         """
 
     def close(self) -> None:

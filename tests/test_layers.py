@@ -100,8 +100,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.headers": {"objects.base", "s3.errors"},
     "s3.conditions": {"errors", "keys", "objects.base", "s3.errors"},
     "s3.routes": {"s3.call", "s3.errors"},
+    "s3.multipart": {"objects.base", "s3.call", "s3.checksums", "s3.errors", "s3.headers", "s3.xml"},
+    "s3.parts": {
+        *("errors", "objects.base", "s3.call", "s3.checksums", "s3.conditions", "s3.copying", "s3.errors"),
+        *("s3.headers", "s3.payload", "s3.xml"),
+    },
+    "s3.completing": {
+        *("errors", "objects.base", "s3.call", "s3.checksums", "s3.conditions", "s3.errors", "s3.xml"),
+    },
+    "s3.formdata": {"s3.errors"},
+    "s3.forms": {
+        *("keys", "objects.base", "s3.call", "s3.errors", "s3.formdata", "s3.headers", "s3.payload", "s3.policy"),
+        *("s3.xml",),
+    },
     "objects.paging": {"objects.base"},
     "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
+    "s3.checksums": {"s3.errors"},
+    "s3.aws_chunked": {"s3.errors"},
+    "s3.hashing": {"s3.checksums"},
+    "s3.payload": {"objects.base", "s3.errors", "s3.checksums", "s3.aws_chunked", "s3.hashing"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -142,6 +159,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 OWNERS: dict[str, set[str]] = {
     "xxhash": {"digest"},
     "docopt": {"arguments"},
+    "awscrt": {"s3.checksums"},
     "socket": set(),  # net has what it wraps
     "_socket": {"net"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing"},

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from s4raw.s3.http import HttpConnection, Request
     from s4raw.s3.sigv4 import Identity
 
+_NONE = Attributes()
 MAX_BODY = 4 << 20  # bytes of an XML body: 10,000 parts with their checksums, or 1,000 keys of 1 KiB, escaped
 
 
@@ -86,7 +87,7 @@ class Call:
         """The request's headers, names in lower case."""
         return self.request.headers
 
-    def source(self, attributes: Attributes = Attributes()) -> Payload:
+    def source(self, attributes: Attributes = _NONE) -> Payload:
         """The request's body as a source for the backend, which seals it with these attributes."""
         return Payload(self.request, self._connection.pieces, self.identity, attributes)
 

@@ -10,8 +10,9 @@ from s4raw.errors import NoSuchKey, PreconditionFailed
 from s4raw.keys import Key
 from s4raw.objects.base import ALWAYS, Backend, Conditions
 from s4raw.s3.errors import S3Error
+from s4raw.s3.headers import MONTHS
 
-_MONTHS = {name: 1 + number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split())}
+_MONTHS = {name: 1 + number for number, name in enumerate(MONTHS)}
 # The three forms of RFC 9110, 5.6.7: Sun, 06 Nov 1994 08:49:37 GMT; Sunday, 06-Nov-94 08:49:37 GMT;
 # Sun Nov  6 08:49:37 1994. And the one of XML: 1994-11-06T08:49:37.000Z
 _FORMS = [

@@ -112,10 +112,10 @@ def tags_of(text: str) -> dict[str, str]:
 
 
 def check_tags(pairs: list[tuple[str, str]], limit: int = MAX_TAGS) -> dict[str, str]:
-    """Tags as they are kept, by name. Raises InvalidTag, or BadRequest when there are more than ``limit``."""
+    """Tags as they are kept, by name. At most ``limit`` of them. Raises InvalidTag."""
     if len(pairs) > limit:
         whose = "Object" if limit == MAX_TAGS else "Bucket"
-        raise S3Error("BadRequest", f"{whose} tags cannot be greater than {limit}")
+        raise S3Error("InvalidTag", f"{whose} tags cannot be greater than {limit}")
     found: dict[str, str] = {}
     for name, value in pairs:
         if not 1 <= len(name) <= 128:
@@ -130,15 +130,15 @@ def check_tags(pairs: list[tuple[str, str]], limit: int = MAX_TAGS) -> dict[str,
     return dict(sorted(found.items()))
 
 
-_DAYS = "Mon Tue Wed Thu Fri Sat Sun".split()
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @lru_cache(4096)
 def date(seconds: int) -> str:
     """A time in seconds since 1970 as HTTP writes it (RFC 9110, 5.6.7), in whatever locale."""
     year, month, day, hours, minutes, rest, weekday, _, _ = time.gmtime(seconds)
-    return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month - 1]} {year:04d} {hours:02d}:{minutes:02d}:{rest:02d} GMT"
+    return f"{_DAYS[weekday]}, {day:02d} {MONTHS[month - 1]} {year:04d} {hours:02d}:{minutes:02d}:{rest:02d} GMT"
 
 
 def of_info(info: Info) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from s4raw.errors import NoSuchKey, NoSuchUpload
 from s4raw.objects.base import MAX_PARTS, MIN_PART, Attributes, Part, Upload
 from s4raw.s3 import checksums, conditions, xml
+from s4raw.s3.buckets import answer
 from s4raw.s3.call import Answer, Call
 from s4raw.s3.errors import S3Error
 
@@ -210,6 +211,4 @@ def _answer(call: Call, attributes: Attributes) -> Answer:
     told += [xml.element(f"Checksum{name}", value) for name, value in attributes.checksums.items()]
     if attributes.checksum_type:
         told.append(xml.element("ChecksumType", attributes.checksum_type))
-    return Answer(
-        headers=[("Content-Type", "application/xml")], body=xml.document("CompleteMultipartUploadResult", told)
-    )
+    return answer("CompleteMultipartUploadResult", "".join(told))

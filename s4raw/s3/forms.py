@@ -18,7 +18,7 @@ from s4raw.s3.call import Answer, Call
 from s4raw.s3.errors import S3Error
 from s4raw.s3.formdata import Form, boundary_of
 from s4raw.s3.payload import Payload
-from s4raw.s3.policy import check_form
+from s4raw.s3.policy import Policy, check_form, check_length
 
 MAX_FILE = 5 << 30  # bytes
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # of a header: a token (RFC 9110, 5.6.2), in lower case
@@ -26,6 +26,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # of a header's value (RFC 
 _OF_THE_FORM = frozenset(
     ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-security-token", "x-amz-signature")
 )
+_OF_THE_OBJECT = object_headers.SYSTEM | {"content-md5"}
 
 
 def post_object(call: Call) -> Answer:
@@ -34,24 +35,35 @@ def post_object(call: Call) -> Answer:
     call.backend.bucket(call.key.bucket)
     form = Form(call.pieces(), boundary)
     fields = _fields(form)
-    least, most = _allowed(call, fields)
+    policy = _allowed(call, fields)
     key = check_key(Key(call.key.bucket, fields["key"]))
     headers = _headers(fields)
     attributes = _attributes(fields, headers)
-    with Payload(_within(form.file(), least, most), headers, None, None, attributes, chunked=True) as source:
+    with Payload(_within(form.file(), policy), headers, None, None, attributes, chunked=True) as source:
         info = call.backend.put(key, source)
     form.drain()
     return _answer(call, key, fields, info.attributes)
 
 
-def _allowed(call: Call, fields: Mapping[str, str]) -> tuple[int, int]:
-    """How many bytes the file may have, at least and at most, once the policy allows the form.
-
-    Raises InvalidArgument, AccessDenied, and what the policy is checked with.
-    """
+def _allowed(call: Call, fields: Mapping[str, str]) -> Policy | None:
+    """The policy that allows the form. Raises InvalidArgument without a key, and what ``check_form`` does."""
     if not fields.get("key"):
-        raise S3Error("InvalidArgument", "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.", ArgumentName="key")
-    raise NotImplementedError(check_form, time)
+        raise S3Error(
+            "InvalidArgument",
+            "Bucket POST must contain a field named 'key'. If it is specified, please check the order of the fields.",
+            ArgumentName="key",
+            ArgumentValue="",
+        )
+    settings = call.settings
+    _, policy = check_form(
+        fields,
+        call.key.bucket,
+        settings.credentials,
+        time.time(),
+        region=settings.region,
+        anonymous=settings.anonymous,
+    )
+    return policy
 
 
 def _fields(form: Form) -> dict[str, str]:
@@ -83,9 +95,7 @@ def _headers(fields: Mapping[str, str]) -> dict[str, str]:
     for name, value in fields.items():
         if name == "acl":
             name = "x-amz-acl"
-        elif not (name in object_headers.SYSTEM or name == "content-md5" or name.startswith("x-amz-")):
-            continue
-        elif name in _OF_THE_FORM:
+        elif name in _OF_THE_FORM or not (name in _OF_THE_OBJECT or name.startswith("x-amz-")):
             continue
         if not _NAME.fullmatch(name) or _CONTROLS.search(value):
             raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=value)
@@ -106,16 +116,16 @@ def _attributes(fields: Mapping[str, str], headers: Mapping[str, str]) -> Attrib
     return attributes._replace(tags=object_headers.check_tags(pairs))
 
 
-def _within(pieces: Iterable[memoryview], least: int, most: int) -> Iterator[memoryview]:
-    """Pass a file on that has so many bytes. Raises EntityTooLarge as soon as it has more, EntityTooSmall."""
+def _within(pieces: Iterable[memoryview], policy: Policy | None) -> Iterator[memoryview]:
+    """Pass a file on that has as many bytes as it may. Raises EntityTooLarge as soon as it has more, EntityTooSmall."""
+    largest = min(MAX_FILE, policy.largest) if policy is not None and policy.largest is not None else MAX_FILE
     count = 0
     for piece in pieces:
         count += len(piece)
-        if count > most:
-            raise S3Error("EntityTooLarge", ProposedSize=str(count), MaxSizeAllowed=str(most))
+        if count > largest:
+            raise S3Error("EntityTooLarge", ProposedSize=str(count), MaxSizeAllowed=str(largest))
         yield piece
-    if count < least:
-        raise S3Error("EntityTooSmall", ProposedSize=str(count), MinSizeAllowed=str(least))
+    check_length(policy, count)
 
 
 def _answer(call: Call, key: Key, fields: Mapping[str, str], attributes: Attributes) -> Answer:

@@ -5,141 +5,115 @@ Sources: Amazon S3 API Reference, "CreateMultipartUpload", "ListParts", "ListMul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from urllib.parse import quote
+from collections.abc import Iterator
 
 from s4raw.objects.base import MAX_PARTS, Part, Query, Upload
-from s4raw.s3 import checksums, xml
-from s4raw.s3 import headers as object_headers
+from s4raw.s3 import checksums, headers, xml
+from s4raw.s3.buckets import NO_CONTENT, XML_HEADERS, answer
 from s4raw.s3.call import Answer, Call
 from s4raw.s3.errors import S3Error
-
-MAX_LISTED = 1000
-XML = ("Content-Type", "application/xml")
+from s4raw.s3.listing import encode, encoder_of, limit_of
 
 
 def create(call: Call) -> Answer:
     """CreateMultipartUpload: POST ?uploads."""
-    attributes = object_headers.attributes(call.headers)
+    attributes = headers.attributes(call.headers)
     algorithm, kind = checksums.wanted(call.headers)
     upload = call.backend.create_upload(call.key, attributes._replace(checksum_type=kind), algorithm)
     told = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
-    body = xml.document(
-        "InitiateMultipartUploadResult",
-        xml.element("Bucket", call.key.bucket) + xml.element("Key", call.key.name) + xml.element("UploadId", upload),
-    )
-    return Answer(headers=[*told, XML], body=body)
+    place = xml.element("Bucket", call.key.bucket) + xml.element("Key", call.key.name)
+    body = xml.document("InitiateMultipartUploadResult", place + xml.element("UploadId", upload))
+    return Answer(headers=[*told, *XML_HEADERS], body=body)
 
 
 def abort(call: Call) -> Answer:
     """AbortMultipartUpload: DELETE ?uploadId."""
     call.backend.abort(call.key, call.params["uploadId"])
-    return Answer(204)
+    return NO_CONTENT
 
 
 def list_parts(call: Call) -> Answer:
     """ListParts: GET ?uploadId."""
-    params = call.params
-    limit = min(_number(params, "max-parts", MAX_LISTED), MAX_LISTED)
-    after = _number(params, "part-number-marker", 0)
-    upload = call.backend.upload(call.key, params["uploadId"])
-    parts = call.backend.parts(call.key, upload.id, min(after, MAX_PARTS), limit + 1) if limit else []
-    return Answer(headers=[XML], body=xml.document("ListPartsResult", _parts_page(call, upload, parts, after, limit)))
-
-
-def _parts_page(call: Call, upload: Upload, parts: Sequence[Part], after: int, limit: int) -> Iterator[str]:
+    encoding, url = encoder_of(call)
+    limit, after = limit_of(call, "max-parts"), _marker(call)
+    upload = call.backend.upload(call.key, call.params["uploadId"])
+    parts = call.backend.parts(call.key, upload.id, after, limit + 1) if limit else []
     page = parts[:limit]
-    encode = _encoder(call.params)
-    yield xml.element("Bucket", call.key.bucket)
-    yield xml.element("Key", encode(call.key.name))
-    yield xml.element("UploadId", upload.id)
-    yield xml.owner(call.owner, "Initiator")
-    yield xml.owner(call.owner)
-    yield xml.element("StorageClass", upload.attributes.headers.get(object_headers.STORAGE_CLASS, "STANDARD"))
-    yield xml.element("PartNumberMarker", after)
-    yield xml.element("NextPartNumberMarker", page[-1].number if page else after)
-    yield xml.element("MaxParts", limit)
-    yield xml.element("IsTruncated", "true" if len(parts) > limit else "false")
-    yield from _checksum_elements(upload)
-    if "encoding-type" in call.params:
-        yield xml.element("EncodingType", "url")
-    for part in page:
-        sums = "".join(xml.element(f"Checksum{name}", value) for name, value in part.checksums.items())
-        yield (
-            f"<Part><PartNumber>{part.number}</PartNumber><LastModified>{xml.timestamp(part.mtime_ns)}</LastModified>"
-            f"<ETag>&quot;{part.etag}&quot;</ETag><Size>{part.size}</Size>{sums}</Part>"
+    return answer(
+        "ListPartsResult",
+        f"{xml.element('Bucket', call.key.bucket)}<Key>{encode(call.key.name, url)}</Key>"
+        f"{xml.element('UploadId', upload.id)}{_owned(call, upload)}<PartNumberMarker>{after}</PartNumberMarker>"
+        f"<NextPartNumberMarker>{page[-1].number if page else after}</NextPartNumberMarker><MaxParts>{limit}</MaxParts>"
+        f"<IsTruncated>{str(len(parts) > limit).lower()}</IsTruncated>{encoding}{''.join(map(_part, page))}",
+    )
+
+
+def _part(part: Part) -> str:
+    return (
+        f"<Part><PartNumber>{part.number}</PartNumber><LastModified>{xml.timestamp(part.mtime_ns)}</LastModified>"
+        f"<ETag>&quot;{part.etag}&quot;</ETag><Size>{part.size}</Size>{''.join(of_checksums(part))}</Part>"
+    )
+
+
+def of_checksums(part: Part) -> Iterator[str]:
+    """The checksums of a part as XML."""
+    for name, value in part.checksums.items():
+        yield f"<Checksum{name}>{value}</Checksum{name}>"
+
+
+def _marker(call: Call) -> int:
+    """The number of the part after which a page begins. Raises InvalidArgument."""
+    text = call.params.get("part-number-marker") or "0"
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+        raise S3Error(
+            "InvalidArgument",
+            "Provided part-number-marker not an integer or within integer range",
+            ArgumentName="part-number-marker",
+            ArgumentValue=text,
         )
+    return min(int(text), MAX_PARTS)
 
 
 def list_uploads(call: Call) -> Answer:
     """ListMultipartUploads: GET ?uploads of a bucket."""
     params = call.params
-    limit = min(_number(params, "max-uploads", MAX_LISTED), MAX_LISTED)
-    after = params.get("key-marker", "")
+    encoding, url = encoder_of(call)
+    limit, after = limit_of(call, "max-uploads"), params.get("key-marker", "")
     after_upload = params.get("upload-id-marker", "") if after else ""
     query = Query(params.get("prefix", ""), params.get("delimiter", ""), after, limit)
     page = call.backend.uploads(call.key.bucket, query, after_upload)
-    encode = _encoder(params)
-    told = [
-        xml.element("Bucket", call.key.bucket),
-        xml.element("KeyMarker", encode(after)),
-        xml.element("UploadIdMarker", after_upload),
-    ]
+    following = ""
     if page.truncated:
-        upload_key = page.uploads[-1].key.name if page.uploads else ""
+        name = page.uploads[-1].key.name if page.uploads else ""
         prefix = page.prefixes[-1] if page.prefixes else ""
-        told.append(xml.element("NextKeyMarker", encode(max(upload_key, prefix))))
-        told.append(xml.element("NextUploadIdMarker", page.uploads[-1].id if upload_key > prefix else ""))
-    told.append(xml.element("Prefix", encode(query.prefix)))
-    if query.delimiter:
-        told.append(xml.element("Delimiter", encode(query.delimiter)))
-    if "encoding-type" in params:
-        told.append(xml.element("EncodingType", "url"))
-    told.append(xml.element("MaxUploads", limit))
-    told.append(xml.element("IsTruncated", "true" if page.truncated else "false"))
-    for upload in page.uploads:
-        told.append(
-            f"<Upload>{xml.element('Key', encode(upload.key.name))}{xml.element('UploadId', upload.id)}"
-            f"{xml.owner(call.owner, 'Initiator')}{xml.owner(call.owner)}"
-            f"{xml.element('StorageClass', upload.attributes.headers.get(object_headers.STORAGE_CLASS, 'STANDARD'))}"
-            f"<Initiated>{xml.timestamp(upload.created_ns)}</Initiated>{''.join(_checksum_elements(upload))}</Upload>"
-        )
-    for prefix in page.prefixes:
-        told.append(f"<CommonPrefixes>{xml.element('Prefix', encode(prefix))}</CommonPrefixes>")
-    return Answer(headers=[XML], body=xml.document("ListMultipartUploadsResult", told))
+        following = f"<NextKeyMarker>{encode(max(name, prefix), url)}</NextKeyMarker>"
+        following += xml.element("NextUploadIdMarker", page.uploads[-1].id if name > prefix else "")
+    delimiter = f"<Delimiter>{encode(query.delimiter, url)}</Delimiter>" if query.delimiter else ""
+    uploads = [_upload(call, upload, url) for upload in page.uploads]
+    prefixes = [f"<CommonPrefixes><Prefix>{encode(prefix, url)}</Prefix></CommonPrefixes>" for prefix in page.prefixes]
+    return answer(
+        "ListMultipartUploadsResult",
+        f"{xml.element('Bucket', call.key.bucket)}<KeyMarker>{encode(after, url)}</KeyMarker>"
+        f"{xml.element('UploadIdMarker', after_upload)}{following}<Prefix>{encode(query.prefix, url)}</Prefix>"
+        f"{delimiter}<MaxUploads>{limit}</MaxUploads>{encoding}<IsTruncated>{str(page.truncated).lower()}</IsTruncated>"
+        f"{''.join(uploads)}{''.join(prefixes)}",
+    )
 
 
-def _checksum_elements(upload: Upload) -> Iterator[str]:
+def _upload(call: Call, upload: Upload, url: bool) -> str:
+    return (
+        f"<Upload><Key>{encode(upload.key.name, url)}</Key>{xml.element('UploadId', upload.id)}{_owned(call, upload)}"
+        f"<Initiated>{xml.timestamp(upload.created_ns)}</Initiated></Upload>"
+    )
+
+
+def _owned(call: Call, upload: Upload) -> str:
+    """Whose an upload is, its storage class, and its checksum's algorithm and type."""
+    found = (
+        f"{xml.owner(call.owner, 'Initiator')}{xml.owner(call.owner)}"
+        f"{xml.element('StorageClass', upload.attributes.headers.get(headers.STORAGE_CLASS, 'STANDARD'))}"
+    )
     if upload.checksum_algorithm:
-        yield xml.element("ChecksumAlgorithm", upload.checksum_algorithm)
-        yield xml.element("ChecksumType", upload.attributes.checksum_type)
-
-
-def _encoder(params: Mapping[str, str]) -> Callable[[str], str]:
-    """What keys go through with ``encoding-type=url``, so that XML can hold them. Raises InvalidArgument."""
-    kind = params.get("encoding-type")
-    if kind is None:
-        return str
-    if kind.lower() != "url":
-        raise S3Error(
-            "InvalidArgument",
-            "Invalid Encoding Method specified in Request",
-            ArgumentName="encoding-type",
-            ArgumentValue=kind,
-        )
-    return lambda text: quote(text, safe="/-_.~")
-
-
-def _number(params: Mapping[str, str], name: str, default: int) -> int:
-    """A number of the query, which S3 takes up to 2^31 - 1. Raises InvalidArgument."""
-    value = params.get(name)
-    if not value:
-        return default
-    if not (value.isascii() and value.isdecimal() and len(value) <= 10 and int(value) < 1 << 31):
-        raise S3Error(
-            "InvalidArgument",
-            f"Provided {name} not an integer or within integer range",
-            ArgumentName=name,
-            ArgumentValue=value,
-        )
-    return int(value)
+        found += xml.element("ChecksumAlgorithm", upload.checksum_algorithm)
+        found += xml.element("ChecksumType", upload.attributes.checksum_type)
+    return found

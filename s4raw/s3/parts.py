@@ -12,9 +12,11 @@ from s4raw.errors import NotModified
 from s4raw.objects.base import MAX_PARTS, Part, Range, Reading, Upload
 from s4raw.s3 import checksums, conditions, xml
 from s4raw.s3 import headers as object_headers
+from s4raw.s3.buckets import answer
 from s4raw.s3.call import Answer, Call
 from s4raw.s3.copying import source_of
 from s4raw.s3.errors import S3Error
+from s4raw.s3.multipart import of_checksums
 from s4raw.s3.payload import Payload
 
 MAX_PART = 5 << 30  # bytes
@@ -27,7 +29,10 @@ def upload_part(call: Call) -> Answer:
     object_headers.refuse(call.headers)
     upload = call.backend.upload(call.key, call.params["uploadId"])
     _check_algorithm(call.headers, upload)
-    with call.source(algorithm=upload.checksum_algorithm or checksums.DEFAULT) as source:
+    request, algorithm = call.request, upload.checksum_algorithm or checksums.DEFAULT
+    with Payload(
+        call.pieces(), call.headers, request.length, call.identity, chunked=request.chunked, algorithm=algorithm
+    ) as source:
         if source.size is not None and source.size > MAX_PART:
             raise S3Error("EntityTooLarge", ProposedSize=str(source.size), MaxSizeAllowed=str(MAX_PART))
         part = call.backend.put_part(call.key, upload.id, number, source)
@@ -49,9 +54,11 @@ def upload_part_copy(call: Call) -> Answer:
         raise S3Error("PreconditionFailed") from None
     with reading:
         part = _copy(call, upload, number, reading, wanted)
-    sums = "".join(xml.element(f"Checksum{name}", value) for name, value in part.checksums.items())
-    told = f"<LastModified>{xml.timestamp(part.mtime_ns)}</LastModified><ETag>&quot;{part.etag}&quot;</ETag>{sums}"
-    return Answer(headers=[("Content-Type", "application/xml")], body=xml.document("CopyPartResult", told))
+    return answer(
+        "CopyPartResult",
+        f"<LastModified>{xml.timestamp(part.mtime_ns)}</LastModified><ETag>&quot;{part.etag}&quot;</ETag>"
+        f"{''.join(of_checksums(part))}",
+    )
 
 
 def _copy(call: Call, upload: Upload, number: int, reading: Reading, wanted: Range | None) -> Part:

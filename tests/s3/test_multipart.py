@@ -218,7 +218,9 @@ def test_the_size_of_the_whole_is_checked(s3: Any, bucket: str) -> None:
 def test_an_upload_is_given_up_once(s3: Any, bucket: str) -> None:
     upload = begin(s3, bucket)
     put(s3, bucket, upload, 1, b"x")
-    assert s3.abort_multipart_upload(Bucket=bucket, Key=KEY, UploadId=upload)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert (
+        s3.abort_multipart_upload(Bucket=bucket, Key=KEY, UploadId=upload)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    )
     for call in (
         lambda: s3.abort_multipart_upload(Bucket=bucket, Key=KEY, UploadId=upload),
         lambda: put(s3, bucket, upload, 1, b"x"),

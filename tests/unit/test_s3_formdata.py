@@ -14,7 +14,8 @@ FILE = b"bytes\r\n--xYzZ\r\n--\r\n\r\n\x00\xff"
 BODY = (
     b"preamble\r\n"
     b'--xYzZY\r\nContent-Disposition: form-data; name="key"\r\n\r\nfoo.txt\r\n'
-    b'--xYzZY \t\r\ncontent-type: text/plain\r\ncontent-disposition: form-data; name=empty; filename="empty"\r\n\r\n\r\n'
+    b"--xYzZY \t\r\ncontent-type: text/plain\r\n"
+    b'content-disposition: form-data; name=empty; filename="empty"\r\n\r\n\r\n'
     b'--xYzZY\r\nContent-Disposition: form-data; name="two"\r\n\r\nlines\r\nof \xe2\x82\xac\r\n'
     b'--xYzZY\r\nContent-Disposition: form-data; name="file"; filename="a \\"b\\".txt"\r\n\r\n' + FILE + b"\r\n"
     b'--xYzZY\r\nContent-Disposition: form-data; name="late"\r\n\r\nignored\r\n'

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from s4raw import wire, workers
+from s4raw.buffers import Buffers
 from s4raw.client import Ring
 from s4raw.disk import DataDirectory
 from s4raw.errors import Busy, ConfError
@@ -22,7 +23,7 @@ from s4raw.procs import Slots
 from s4raw.ring import Topology, split_address
 from s4raw.server import VERBS
 from s4raw.serving import Acceptor
-from s4raw.session import Buffers, Service, Session, Writers
+from s4raw.session import Service, Session, Writers
 from s4raw.store import Store
 
 GARBAGE = 50_000  # objects more than were freed, before the collector looks at the youngest
@@ -119,6 +120,7 @@ def _serve(
 
     acceptor = Acceptor(
         listener,
+        Channel,
         lambda connection: Session(service, connection).run(),
         refuse,
         node.log,

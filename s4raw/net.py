@@ -99,18 +99,16 @@ def _set_timeout(sock: Socket, option: int, seconds: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, part))
 
 
-class Channel:
-    """One connection: frames and bodies, in and out.
+class Stream:
+    """One connection's bytes, in and out.
 
-    Any method may raise ConnectionLost, PeerTimeout or ProtocolError; a channel that raised must be closed.
+    Any method may raise ConnectionLost or PeerTimeout; a stream that raised must be closed.
     ``peer`` is the other end as ``address:port``.
     """
 
-    def __init__(self, sock: Socket, peer: str, capacity: int = SERVER_CAPACITY) -> None:
-        """``capacity`` is how many bytes of frames are received at once."""
+    def __init__(self, sock: Socket, peer: str) -> None:
         self.peer = peer
         self._sock = sock
-        self._decoder = Decoder(capacity)
         self._receive_seconds = STALL_SECONDS
         self._queue: list[bytes | memoryview] = []
         self._queued = 0
@@ -119,13 +117,12 @@ class Channel:
         _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
         _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
 
+    def handshake(self, seconds: float) -> None:
+        """Do what comes before the first byte, within ``seconds``: nothing, on plain TCP."""
+
     def fileno(self) -> int:
         """The socket's descriptor, for poll."""
         return self._sock.fileno()
-
-    def limit_headers(self, max_header: int) -> None:
-        """Accept headers of at most this many bytes from now on."""
-        self._decoder.max_header = max_header
 
     def receive_timeout(self, seconds: float) -> None:
         """Wait at most this long for the next bytes."""
@@ -146,16 +143,6 @@ class Channel:
                 self._sock.sendall(memoryview(b"".join(buffers))[sent:])
         except OSError as error:
             raise self._failure(error, "sending") from None
-
-    def send_soon(self, *buffers: bytes) -> None:
-        """Send, at once if nothing more is here to be answered, else together with the next answers.
-
-        So a train of small requests is answered by few system calls.
-        """
-        if self._decoder.buffered:
-            self.queue(*buffers)
-        else:
-            self.send(*buffers)
 
     def queue(self, *buffers: bytes | memoryview) -> None:
         """Send together with what comes next, at the latest before this channel waits for bytes."""
@@ -190,109 +177,21 @@ class Channel:
                 raise
             raise self._failure(error, "sending") from None
 
-    def next_frame(self, idle_seconds: float = STALL_SECONDS) -> Frame | None:
-        """The next frame, or None at a clean end of the connection.
-
-        Waits ``idle_seconds`` for its first byte, and as long, but at most FRAME_SECONDS, for the rest of its header.
-        """
-        decoder = self._decoder
-        deadline = 0.0
-        while (frame := decoder.next_frame()) is None:
-            if decoder.buffered:
-                now = time.monotonic()
-                deadline = deadline or now + min(idle_seconds, FRAME_SECONDS)
-                if now >= deadline:
-                    raise PeerTimeout("a frame was not complete in time", server=self.peer)
-                self.receive_timeout(deadline - now)
-            count = self._receive(decoder.space()) if decoder.buffered else self._wait(idle_seconds)
-            if not count:
-                if decoder.buffered:
-                    raise ConnectionLost("the connection ended inside a frame", server=self.peer)
-                return None
-            decoder.received(count)
-        return frame
-
-    def _wait(self, seconds: float) -> int:
-        """Wait for the first bytes of a frame, in steps of the time-out that bodies have: no need to set another."""
-        while True:
-            self.receive_timeout(min(seconds, STALL_SECONDS))
-            try:
-                return self._receive(self._decoder.space())
-            except PeerTimeout:
-                seconds -= STALL_SECONDS
-                if seconds <= 0:
-                    raise
-
-    @property
-    def body_left(self) -> int:
-        """Bytes of the current frame's body that are still to be read."""
-        return self._decoder.body_left
-
-    @property
-    def pending(self) -> bool:
-        """Whether bytes are here already, so that ``next_frame`` may not have to wait."""
-        return self._decoder.buffered > 0
-
-    def readable(self, seconds: float = 0.0) -> bool:
-        """Whether bytes, or the end, come within ``seconds``."""
-        return self.pending or _poll(self._sock.fileno(), select.POLLIN, seconds)
-
-    def gone(self) -> bool:
-        """Whether the peer closed its end."""
-        return _poll(self._sock.fileno(), GONE, 0.0)
-
-    def read_into(self, view: memoryview) -> int:
-        """Fill ``view`` with the body, as far as it reaches; returns the bytes read, 0 at the body's end."""
-        want = min(len(view), self._decoder.body_left)
-        chunk = self._decoder.take(want)
-        done = len(chunk)
-        view[:done] = chunk
-        if done < want:
-            self.receive_timeout(STALL_SECONDS)
-        while done < want:
-            count = self._receive(view[done:want], socket.MSG_WAITALL)
-            if not count:
-                raise ConnectionLost("the connection ended inside a body", server=self.peer)
-            self._decoder.passed(count)
-            done += count
-        return want
-
-    def read_bytes(self, count: int) -> bytes:
-        """The next ``count`` bytes of the body, which has as many. Memory is taken as they come."""
-        chunk = bytes(self._decoder.take(count))
-        if len(chunk) == count:
-            return chunk
-        self.receive_timeout(STALL_SECONDS)
-        chunks, left = [chunk] if chunk else [], count - len(chunk)
-        while left:
-            chunks.append(self._take(min(left, MAX_TAKEN)))
-            left -= len(chunks[-1])
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _take(self, count: int) -> bytes:
-        """The next bytes of the body from the socket itself, as many as it gives of ``count``."""
+    def receive_into(self, view: memoryview, *, whole: bool = False) -> int:
+        """Receive some bytes, 0 at the end. ``whole``: as many as ``view`` takes, unless the peer makes a pause."""
         if self._queue:
             self.flush()
         try:
-            chunk = self._sock.recv(count, socket.MSG_WAITALL)
+            return self._sock.recv_into(view, 0, socket.MSG_WAITALL if whole else 0)
         except OSError as error:
             raise self._failure(error, "waiting for bytes") from None
-        if not chunk:
-            raise ConnectionLost("the connection ended inside a body", server=self.peer)
-        self._decoder.passed(len(chunk))
-        return chunk
 
-    def skip_body(self) -> None:
-        """Read the rest of the body and throw it away."""
-        scratch = memoryview(bytearray(min(64 << 10, self._decoder.body_left)))
-        while self._decoder.body_left:
-            self.read_into(scratch)
-
-    def _receive(self, view: memoryview, flags: int = 0) -> int:
+    def receive(self, count: int, *, whole: bool = False) -> bytes:
+        """Receive at most ``count`` bytes, none at the end. ``whole``: all of them, unless the peer makes a pause."""
         if self._queue:
             self.flush()
         try:
-            return self._sock.recv_into(view, 0, flags)
+            return self._sock.recv(count, socket.MSG_WAITALL if whole else 0)
         except OSError as error:
             raise self._failure(error, "waiting for bytes") from None
 
@@ -300,6 +199,14 @@ class Channel:
         if error.errno in (errno.EAGAIN, errno.ETIMEDOUT):
             return PeerTimeout(f"the peer was silent for too long while {doing}", server=self.peer)
         return ConnectionLost(f"the connection was lost while {doing}: {error.strerror}", server=self.peer)
+
+    def readable(self, seconds: float = 0.0) -> bool:
+        """Whether bytes, or the end, come within ``seconds``."""
+        return _poll(self._sock.fileno(), select.POLLIN, seconds)
+
+    def gone(self) -> bool:
+        """Whether the peer closed its end."""
+        return _poll(self._sock.fileno(), GONE, 0.0)
 
     def hang_up(self) -> None:
         """End the connection from another thread: its reads and writes return at once.
@@ -330,12 +237,127 @@ class Channel:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.receive_timeout(left)
-            if not self._receive(scratch):
+            if not self.receive_into(scratch):
                 return
 
     def close(self) -> None:
         """Close the connection; twice is fine."""
         self._sock.close()
+
+
+class Channel(Stream):
+    """A connection that speaks the ring's protocol: frames and bodies, in and out.
+
+    Any method may raise ProtocolError too.
+    """
+
+    def __init__(self, sock: Socket, peer: str, capacity: int = SERVER_CAPACITY) -> None:
+        """``capacity`` is how many bytes of frames are received at once."""
+        super().__init__(sock, peer)
+        self._decoder = Decoder(capacity)
+
+    def limit_headers(self, max_header: int) -> None:
+        """Accept headers of at most this many bytes from now on."""
+        self._decoder.max_header = max_header
+
+    def send_soon(self, *buffers: bytes) -> None:
+        """Send, at once if nothing more is here to be answered, else together with the next answers.
+
+        So a train of small requests is answered by few system calls.
+        """
+        if self._decoder.buffered:
+            self.queue(*buffers)
+        else:
+            self.send(*buffers)
+
+    def next_frame(self, idle_seconds: float = STALL_SECONDS) -> Frame | None:
+        """The next frame, or None at a clean end of the connection.
+
+        Waits ``idle_seconds`` for its first byte, and as long, but at most FRAME_SECONDS, for the rest of its header.
+        """
+        decoder = self._decoder
+        deadline = 0.0
+        while (frame := decoder.next_frame()) is None:
+            if decoder.buffered:
+                now = time.monotonic()
+                deadline = deadline or now + min(idle_seconds, FRAME_SECONDS)
+                if now >= deadline:
+                    raise PeerTimeout("a frame was not complete in time", server=self.peer)
+                self.receive_timeout(deadline - now)
+            count = self.receive_into(decoder.space()) if decoder.buffered else self._wait(idle_seconds)
+            if not count:
+                if decoder.buffered:
+                    raise ConnectionLost("the connection ended inside a frame", server=self.peer)
+                return None
+            decoder.received(count)
+        return frame
+
+    def _wait(self, seconds: float) -> int:
+        """Wait for the first bytes of a frame, in steps of the time-out that bodies have: no need to set another."""
+        while True:
+            self.receive_timeout(min(seconds, STALL_SECONDS))
+            try:
+                return self.receive_into(self._decoder.space())
+            except PeerTimeout:
+                seconds -= STALL_SECONDS
+                if seconds <= 0:
+                    raise
+
+    @property
+    def body_left(self) -> int:
+        """Bytes of the current frame's body that are still to be read."""
+        return self._decoder.body_left
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes are here already, so that ``next_frame`` may not have to wait."""
+        return self._decoder.buffered > 0
+
+    def readable(self, seconds: float = 0.0) -> bool:
+        """Whether bytes, or the end, come within ``seconds``."""
+        return self.pending or super().readable(seconds)
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill ``view`` with the body, as far as it reaches; returns the bytes read, 0 at the body's end."""
+        want = min(len(view), self._decoder.body_left)
+        chunk = self._decoder.take(want)
+        done = len(chunk)
+        view[:done] = chunk
+        if done < want:
+            self.receive_timeout(STALL_SECONDS)
+        while done < want:
+            count = self.receive_into(view[done:want], whole=True)
+            if not count:
+                raise ConnectionLost("the connection ended inside a body", server=self.peer)
+            self._decoder.passed(count)
+            done += count
+        return want
+
+    def read_bytes(self, count: int) -> bytes:
+        """The next ``count`` bytes of the body, which has as many. Memory is taken as they come."""
+        chunk = bytes(self._decoder.take(count))
+        if len(chunk) == count:
+            return chunk
+        self.receive_timeout(STALL_SECONDS)
+        chunks, left = [chunk] if chunk else [], count - len(chunk)
+        while left:
+            chunks.append(self._take(min(left, MAX_TAKEN)))
+            left -= len(chunks[-1])
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _take(self, count: int) -> bytes:
+        """The next bytes of the body from the socket itself, as many as it gives of ``count``."""
+        chunk = self.receive(count, whole=True)
+        if not chunk:
+            raise ConnectionLost("the connection ended inside a body", server=self.peer)
+        self._decoder.passed(len(chunk))
+        return chunk
+
+    def skip_body(self) -> None:
+        """Read the rest of the body and throw it away."""
+        scratch = memoryview(bytearray(min(64 << 10, self._decoder.body_left)))
+        while self._decoder.body_left:
+            self.read_into(scratch)
 
 
 def _poll(fd: int, events: int, seconds: float) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 
 from s4raw.s3 import xml
 from s4raw.s3.call import Answer, Call, Operation
@@ -101,7 +102,8 @@ def create_bucket(call: Call) -> Answer:
     if body := call.read_body():
         config = xml.read(body, "CreateBucketConfiguration")
         place = config.get("LocationConstraint") or ""
-        if place.strip() not in ("", DEFAULT_REGION, call.region):
+        signed = f"/{place}/s3/aws4_request" in call.headers.get("authorization", "")  # the region that it signs for
+        if not signed and place.strip() not in ("", DEFAULT_REGION, call.region):
             raise S3Error(
                 "InvalidLocationConstraint",
                 f"The specified location-constraint is not valid: this server is in {call.region}",
@@ -153,9 +155,8 @@ def delete_bucket_tagging(call: Call) -> Answer:
     return NO_CONTENT
 
 
-def tag_set(tags: object) -> str:
+def tag_set(tags: Mapping[str, str]) -> str:
     """Tags as XML, by name."""
-    assert isinstance(tags, dict) or hasattr(tags, "items")
     pairs = sorted(tags.items())
     inner = "".join(f"<Tag>{xml.element('Key', name)}{xml.element('Value', value)}</Tag>" for name, value in pairs)
     return f"<TagSet>{inner}</TagSet>"

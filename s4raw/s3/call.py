@@ -6,15 +6,17 @@ connection: the application does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Backend, Reading
+from s4raw.s3.checksums import DEFAULT
 from s4raw.s3.errors import S3Error
-from s4raw.s3.payload import Payload
+from s4raw.s3.payload import Payload, read_small
 
 if TYPE_CHECKING:
+    from s4raw.s3.credentials import Credentials
     from s4raw.s3.http import HttpConnection, Request
     from s4raw.s3.sigv4 import Identity
 
@@ -37,12 +39,18 @@ class Answer(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What is the same for all requests: see ``App``."""
+    """What is the same for all requests.
 
-    credentials: Mapping[str, str]
-    region: str
-    owner: str
-    max_object_size: int
+    ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
+    ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject.
+    """
+
+    credentials: Credentials
+    region: str = "us-east-1"
+    owner: str = "s4raw"
+    domain: str = ""
+    anonymous: bool = False
+    max_object_size: int = 5 << 30
 
 
 class Call:
@@ -52,7 +60,7 @@ class Call:
     decoded query; ``identity`` says who signed, None where nobody did.
     """
 
-    __slots__ = ("_connection", "backend", "identity", "key", "params", "request", "settings")
+    __slots__ = ("_connection", "_payload", "backend", "identity", "key", "params", "request", "settings")
 
     def __init__(
         self,
@@ -66,6 +74,7 @@ class Call:
     ) -> None:
         self.request = request
         self._connection = connection
+        self._payload: Payload | None = None
         self.backend = backend
         self.key = key
         self.params = params
@@ -87,26 +96,40 @@ class Call:
         """The request's headers, names in lower case."""
         return self.request.headers
 
-    def source(self, attributes: Attributes = _NONE) -> Payload:
-        """The request's body as a source for the backend, which seals it with these attributes."""
-        return Payload(self.request, self._connection.pieces, self.identity, attributes)
+    def source(self, attributes: Attributes = _NONE, *, algorithm: str = DEFAULT) -> Payload:
+        """The request's body as a source for the backend, which seals it with these attributes.
 
-    def pieces(self):  # type: ignore[no-untyped-def]
+        ``algorithm`` is that of the checksum if the request names none. It is closed with the request at the latest.
+        """
+        request = self.request
+        self._payload = payload = Payload(
+            self._connection.pieces(),
+            request.headers,
+            request.length,
+            self.identity,
+            attributes,
+            chunked=request.chunked,
+            algorithm=algorithm,
+        )
+        return payload
+
+    def pieces(self) -> Iterator[memoryview]:
         """The body as it was sent, without the transfer coding: for forms, which verify it on their own."""
         return self._connection.pieces()
 
+    def close(self) -> None:
+        """End what reads the body."""
+        if self._payload is not None:
+            self._payload.close()
+
     def read_body(self, limit: int = MAX_BODY) -> bytes:
         """A small body, whole, verified like an object's. Raises MaxMessageLengthExceeded above ``limit`` bytes."""
-        source = self.source()
-        if source.size is not None and source.size > limit:
-            raise S3Error("MaxMessageLengthExceeded", "Your request was too big.")
-        found = bytearray()
-        for piece in source:
-            if len(found) + len(piece) > limit:
-                raise S3Error("MaxMessageLengthExceeded", "Your request was too big.")
-            found += piece
-        source.seal()
-        return bytes(found)
+        if self.request.length is None and not self.request.chunked:
+            return b""
+        try:
+            return read_small(self.source(), limit)
+        except ValueError:
+            raise S3Error("MaxMessageLengthExceeded") from None
 
 
 Operation = Callable[[Call], Answer]

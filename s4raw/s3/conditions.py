@@ -6,9 +6,7 @@ import calendar
 import re
 from collections.abc import Mapping
 
-from s4raw.errors import NoSuchKey, PreconditionFailed
-from s4raw.keys import Key
-from s4raw.objects.base import ALWAYS, Backend, Conditions
+from s4raw.objects.base import ALWAYS, Conditions
 from s4raw.s3.errors import S3Error
 from s4raw.s3.headers import MONTHS
 
@@ -87,17 +85,7 @@ def of_delete(etag: str | None, modified: str | None, size: str | None) -> Condi
         raise S3Error("InvalidArgument", "The size is not a number", ArgumentValue=size)
     return Conditions(
         if_match=None if etag is None else etags(etag),
-        if_modified_since=None if seconds is None else seconds - 1,  # at that time: not before and not after
-        if_unmodified_since=seconds,
         if_size=None if size is None else int(size),
+        if_mtime=seconds,
     )
 
-
-def missing_or(error: PreconditionFailed, backend: Backend, key: Key, conditions: Conditions) -> Exception:
-    """NoSuchKey when a condition failed since there is no object, as S3 says then; else the error itself."""
-    if conditions.if_match is not None:
-        try:
-            backend.head(key)
-        except NoSuchKey as missing:
-            return missing
-    return error

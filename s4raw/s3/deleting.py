@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s4raw.errors import NoSuchKey, PreconditionFailed, S4Error
+from s4raw.errors import S4Error
 from s4raw.keys import Key, check_key
 from s4raw.s3 import conditions, errors, xml
 from s4raw.s3.buckets import answer
@@ -41,8 +41,4 @@ def _delete(call: Call, name: str, version: str, node: xml.Node) -> None:
         raise no_version(version)
     key = check_key(Key(call.key.bucket, name))
     asked = conditions.of_delete(node.get("ETag"), node.get("LastModifiedTime"), node.get("Size"))
-    try:
-        call.backend.delete(key, asked)
-    except PreconditionFailed as error:
-        if not isinstance(found := conditions.missing_or(error, call.backend, key, asked), NoSuchKey):
-            raise found from None
+    call.backend.delete(key, asked)

@@ -49,10 +49,7 @@ def encode(name: str, url: bool) -> str:
 
 
 def page_of(call: Call, after: str, limit: int) -> Page:
-    """What the bucket has after a name. Raises NoSuchBucket, also where nothing is wanted."""
-    if limit == 0:
-        call.backend.bucket(call.key.bucket)
-        return Page((), False)
+    """What the bucket has after a name."""
     params = call.params
     return call.backend.list(
         call.key.bucket, Query(params.get("prefix", ""), params.get("delimiter", ""), after, limit)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from s4raw.errors import BadRange, NoSuchKey, PreconditionFailed
+from s4raw.errors import BadRange
 from s4raw.objects.base import Info, Range, Reading
 from s4raw.s3 import conditions, headers, xml
 from s4raw.s3.buckets import NO_CONTENT, acl, answer, put_acl, read_tags, tag_set
@@ -136,13 +137,10 @@ def get_object(call: Call) -> Answer:
     """GetObject: the object, a range of it, or a part."""
     _check_read(call)
     wanted = _wanted(call)
-    asked = conditions.of(call.headers)
     try:
-        reading: Reading = call.backend.get(call.key, _whole_if_empty(call, wanted), asked)
+        reading: Reading = call.backend.get(call.key, _whole_if_empty(call, wanted), conditions.of(call.headers))
     except BadRange:
         raise _out_of_range(call, wanted) from None
-    except PreconditionFailed as error:
-        raise conditions.missing_or(error, call.backend, call.key, asked) from None
     try:
         status, found = _described(call, reading.info, wanted, reading.start, reading.end)
     except BaseException:
@@ -162,11 +160,7 @@ def head_object(call: Call) -> Answer:
     """HeadObject: what GetObject says, without the bytes."""
     _check_read(call)
     wanted = _wanted(call)
-    asked = conditions.of(call.headers)
-    try:
-        info = call.backend.head(call.key, asked)
-    except PreconditionFailed as error:
-        raise conditions.missing_or(error, call.backend, call.key, asked) from None
+    info = call.backend.head(call.key, conditions.of(call.headers))
     start, end = 0, info.size
     if wanted is not None and not (wanted.part == 1 and not info.size):
         try:
@@ -180,17 +174,12 @@ def head_object(call: Call) -> Answer:
 def put_object(call: Call) -> Answer:
     """PutObject: stores the body in place of what has the key."""
     kept = headers.attributes(call.headers)
-    asked = conditions.of_write(call.headers)
     source = call.source(kept)
     if source.size is not None and source.size > call.settings.max_object_size:
         raise S3Error(
             "EntityTooLarge", ProposedSize=str(source.size), MaxSizeAllowed=str(call.settings.max_object_size)
         )
-    try:
-        info = call.backend.put(call.key, source, asked)
-    except PreconditionFailed as error:
-        raise conditions.missing_or(error, call.backend, call.key, asked) from None
-    attributes = info.attributes
+    attributes = call.backend.put(call.key, source, conditions.of_write(call.headers)).attributes
     return Answer(200, [("ETag", f'"{attributes.etag}"'), *headers.of_checksums(attributes)])
 
 
@@ -201,11 +190,7 @@ def delete_object(call: Call) -> Answer:
     asked = conditions.of_delete(
         given.get("if-match"), given.get("x-amz-if-match-last-modified-time"), given.get("x-amz-if-match-size")
     )
-    try:
-        call.backend.delete(call.key, asked)
-    except PreconditionFailed as error:
-        if not isinstance(found := conditions.missing_or(error, call.backend, call.key, asked), NoSuchKey):
-            raise found from None
+    call.backend.delete(call.key, asked)
     return NO_CONTENT
 
 
@@ -256,9 +241,8 @@ def get_object_attributes(call: Call) -> Answer:
     return found._replace(headers=[*found.headers, ("Last-Modified", headers.date(info.mtime_ns // 1_000_000_000))])
 
 
-def _checksums(checksums: object) -> str:
-    pairs = checksums.items() if hasattr(checksums, "items") else ()
-    return "".join(xml.element(f"Checksum{name}", value) for name, value in pairs)
+def _checksums(checksums: Mapping[str, str]) -> str:
+    return "".join(xml.element(f"Checksum{name}", value) for name, value in checksums.items())
 
 
 def _number(call: Call, name: str, default: int) -> int:

@@ -29,10 +29,7 @@ def upload_part(call: Call) -> Answer:
     object_headers.refuse(call.headers)
     upload = call.backend.upload(call.key, call.params["uploadId"])
     _check_algorithm(call.headers, upload)
-    request, algorithm = call.request, upload.checksum_algorithm or checksums.DEFAULT
-    with Payload(
-        call.pieces(), call.headers, request.length, call.identity, chunked=request.chunked, algorithm=algorithm
-    ) as source:
+    with call.source(algorithm=upload.checksum_algorithm or checksums.DEFAULT) as source:
         if source.size is not None and source.size > MAX_PART:
             raise S3Error("EntityTooLarge", ProposedSize=str(source.size), MaxSizeAllowed=str(MAX_PART))
         part = call.backend.put_part(call.key, upload.id, number, source)

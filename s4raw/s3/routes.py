@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from s4raw.s3 import buckets, completing, copying, deleting, forms, listing, multipart, objects, parts
 from s4raw.s3.call import Operation
 from s4raw.s3.errors import S3Error
 
@@ -26,9 +27,53 @@ PLAIN = frozenset(
 )
 
 # (method, level, sub-resource) -> operation. "copy" is a PUT whose body is elsewhere (x-amz-copy-source).
-ROUTES: dict[tuple[str, str, str], Operation] = {}
+ROUTES: dict[tuple[str, str, str], Operation] = {
+    ("GET", SERVICE, ""): buckets.list_buckets,
+    ("PUT", BUCKET, ""): buckets.create_bucket,
+    ("HEAD", BUCKET, ""): buckets.head_bucket,
+    ("DELETE", BUCKET, ""): buckets.delete_bucket,
+    ("GET", BUCKET, ""): listing.list_objects,
+    ("GET", BUCKET, "versions"): listing.list_object_versions,
+    ("GET", BUCKET, "location"): buckets.get_bucket_location,
+    ("GET", BUCKET, "tagging"): buckets.get_bucket_tagging,
+    ("PUT", BUCKET, "tagging"): buckets.put_bucket_tagging,
+    ("DELETE", BUCKET, "tagging"): buckets.delete_bucket_tagging,
+    ("GET", BUCKET, "acl"): buckets.get_bucket_acl,
+    ("PUT", BUCKET, "acl"): buckets.put_bucket_acl,
+    **{("GET", BUCKET, sub): operation for sub, operation in buckets.READS.items()},
+    **{("DELETE", BUCKET, sub): buckets.remove_absent for sub in buckets.DELETES},
+    ("POST", BUCKET, "delete"): deleting.delete_objects,
+    ("POST", BUCKET, ""): forms.post_object,
+    ("GET", BUCKET, "uploads"): multipart.list_uploads,
+    ("GET", OBJECT, ""): objects.get_object,
+    ("HEAD", OBJECT, ""): objects.head_object,
+    ("PUT", OBJECT, ""): objects.put_object,
+    ("PUT", OBJECT, "copy"): copying.copy_object,
+    ("DELETE", OBJECT, ""): objects.delete_object,
+    ("GET", OBJECT, "tagging"): objects.get_object_tagging,
+    ("PUT", OBJECT, "tagging"): objects.put_object_tagging,
+    ("DELETE", OBJECT, "tagging"): objects.delete_object_tagging,
+    ("POST", OBJECT, "uploads"): multipart.create,
+    ("PUT", OBJECT, "uploadId"): parts.upload_part,
+    ("PUT", OBJECT, "uploadIdcopy"): parts.upload_part_copy,
+    ("GET", OBJECT, "uploadId"): multipart.list_parts,
+    ("POST", OBJECT, "uploadId"): completing.complete,
+    ("DELETE", OBJECT, "uploadId"): multipart.abort,
+    ("GET", OBJECT, "attributes"): objects.get_object_attributes,
+    ("GET", OBJECT, "acl"): objects.get_object_acl,
+    ("PUT", OBJECT, "acl"): objects.put_object_acl,
+    **{(method, OBJECT, sub): objects.object_lock for method in ("GET", "PUT") for sub in ("legal-hold", "retention")},
+}
 
-_SUBRESOURCES = {sub for _, _, sub in ROUTES if sub and not sub.endswith("copy")}
+# Named by a value: what is an unknown one must be refused for any method.
+_SUBRESOURCES = frozenset(
+    (
+        *(sub for _, _, sub in ROUTES if sub and not sub.endswith("copy")),
+        *("uploads", "uploadId", "torrent", "restore", "select", "append", "renameObject", "annotation", "session"),
+        *("analytics", "inventory", "metrics", "intelligent-tiering", "metadataTable", "metadataConfiguration", "abac"),
+        *("metadataInventoryTable", "metadataJournalTable", "metadataAnnotationTable"),
+    )
+)
 _METHODS = frozenset(("GET", "HEAD", "PUT", "POST", "DELETE"))
 
 

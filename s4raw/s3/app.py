@@ -75,7 +75,12 @@ class App:
 
     def _answer(self, connection: HttpConnection, request: Request, known: list[str]) -> Answer:
         method, path = request.method, request.path
-        if path == HEALTH and method in ("GET", "HEAD") and "authorization" not in request.headers and not request.query:
+        if (
+            path == HEALTH
+            and method in ("GET", "HEAD")
+            and "authorization" not in request.headers
+            and not request.query
+        ):
             return Answer(200, [("Content-Type", "text/plain")], b"ok\n")
         key, virtual = self._address(request)
         params = _params(request.query) if request.query else {}

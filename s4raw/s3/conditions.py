@@ -88,4 +88,3 @@ def of_delete(etag: str | None, modified: str | None, size: str | None) -> Condi
         if_size=None if size is None else int(size),
         if_mtime=seconds,
     )
-

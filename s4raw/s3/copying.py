@@ -101,12 +101,14 @@ class _SourceChanged(Exception):
     """The source was replaced between the look at it and its copy."""
 
 
-def _copy(
-    call: Call, source: Key, before: Info, wanted: Attributes, algorithm: str, target: Conditions
-) -> Info:
+def _copy(call: Call, source: Key, before: Info, wanted: Attributes, algorithm: str, target: Conditions) -> Info:
     unchanged = Conditions(if_match=[before.attributes.etag])
     kept = before.attributes
-    if "-" not in kept.etag and kept.checksum_type != checksums.COMPOSITE and (not algorithm or algorithm in kept.checksums):
+    if (
+        "-" not in kept.etag
+        and kept.checksum_type != checksums.COMPOSITE
+        and (not algorithm or algorithm in kept.checksums)
+    ):
         try:
             return call.backend.copy(source, call.key, wanted, unchanged, target)
         except PreconditionFailed:

@@ -39,7 +39,13 @@ _CANNED = frozenset(
     )
 )
 # Promises that are not kept here: refused, so that nobody relies on them.
-_REFUSED = ("x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption", "x-amz-object-lock-", "x-amz-write-offset-bytes", "x-amz-grant-")
+_REFUSED = (
+    "x-amz-server-side-encryption",
+    "x-amz-copy-source-server-side-encryption",
+    "x-amz-object-lock-",
+    "x-amz-write-offset-bytes",
+    "x-amz-grant-",
+)
 
 
 def refuse(headers: Mapping[str, str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import quote
 
 from s4raw.errors import NoSuchKey, NoSuchUpload
 from s4raw.objects.base import MAX_PARTS, MIN_PART, Attributes, Part, Upload
@@ -219,9 +218,8 @@ def _completed(call: Call, named: Sequence[_Named]) -> Attributes | None:
 
 def _answer(call: Call, attributes: Attributes) -> Answer:
     key = call.key
-    location = f"http://{call.headers.get('host', '')}/{key.bucket}/{quote(key.name, safe='/-_.~')}"
     told = [
-        xml.element("Location", location),
+        xml.element("Location", call.url(key.name)),
         xml.element("Bucket", key.bucket),
         xml.element("Key", key.name),
         xml.element("ETag", f'"{attributes.etag}"'),

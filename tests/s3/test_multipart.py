@@ -242,14 +242,17 @@ def test_uploads_are_listed_by_key_and_by_time(s3: Any, bucket: str) -> None:
     assert encoded["Uploads"][0]["Key"] == "%C3%A9~%C3%BC%25"
 
 
-def test_pages_of_uploads_with_common_prefixes(s3: Any, bucket: str) -> None:
-    for name in ("a", "b/1", "b/2", "c", "d/1"):
-        begin(s3, bucket, key=name)
-    found, marker = [], {}
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pages_of_uploads_with_common_prefixes(s3: Any, bucket: str, size: int) -> None:
+    ids = {name: begin(s3, bucket, key=name) for name in ("a", "b/1", "b/2", "c", "d/1")}
+    found: list[str] = []
+    marker: dict[str, str] = {}
     for _ in range(10):
-        page = s3.list_multipart_uploads(Bucket=bucket, Delimiter="/", MaxUploads=1, **marker)
-        found += [u["Key"] for u in page.get("Uploads", [])] + [p["Prefix"] for p in page.get("CommonPrefixes", [])]
+        page = s3.list_multipart_uploads(Bucket=bucket, Delimiter="/", MaxUploads=size, **marker)
+        names = [u["Key"] for u in page.get("Uploads", [])] + [p["Prefix"] for p in page.get("CommonPrefixes", [])]
+        found += sorted(names)
         if not page["IsTruncated"]:
             break
         marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        assert marker == {"KeyMarker": found[-1], "UploadIdMarker": ids.get(found[-1], "")}
     assert found == ["a", "b/", "c", "d/"]

@@ -311,7 +311,7 @@ def test_a_file_that_is_too_large_is_refused_before_its_end(
     connection.putrequest("POST", f"/{bucket}")
     connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
     connection.putheader("Content-Length", str(10 << 30))
-    connection.endheaders(head + b"x" * 4096)
+    connection.endheaders(head + b"x" * (2 * MIB))
     answer = connection.getresponse()
     reply = Reply(answer.status, {}, answer.read())
     connection.close()

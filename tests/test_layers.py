@@ -126,7 +126,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.completing": {
         *("errors", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions", "s3.errors"),
-        "s3.xml",
+        *("s3.payload", "s3.xml"),
     },
     "s3.formdata": {"s3.errors"},
     "s3.forms": {

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import quote
 
 from s4raw.errors import NoSuchKey, NoSuchUpload
 from s4raw.objects.base import MAX_PARTS, MIN_PART, Attributes, Part, Upload
 from s4raw.s3 import checksums, conditions, xml
 from s4raw.s3.buckets import answer
-from s4raw.s3.call import Answer, Call
+from s4raw.s3.call import MAX_BODY, Answer, Call
 from s4raw.s3.errors import S3Error
+from s4raw.s3.payload import Payload, read_small
 
 _ELEMENTS = {f"Checksum{name}": name for name in checksums.SIZES}
 
@@ -34,7 +34,7 @@ def complete(call: Call) -> Answer:
     Completing an upload that was completed is answered as the first time, while its object is still there: clients
     repeat a request whose answer was lost.
     """
-    named = _named(call.read_body())
+    named = _named(_body(call))
     upload_id = call.params["uploadId"]
     try:
         upload = call.backend.upload(call.key, upload_id)
@@ -47,6 +47,23 @@ def complete(call: Call) -> Answer:
             raise
         attributes = found
     return _answer(call, attributes)
+
+
+def _body(call: Call) -> bytes:
+    """The request's body, verified, but not by its checksum headers: here they say what the object is to have."""
+    request = call.request
+    about_it = {
+        name: value
+        for name, value in call.headers.items()
+        if not name.startswith("x-amz-checksum-") and name != "x-amz-sdk-checksum-algorithm"
+    }
+    if request.length is None and not request.chunked:
+        return b""
+    payload = Payload(call.pieces(), about_it, request.length, call.identity, chunked=request.chunked)
+    try:
+        return read_small(payload, MAX_BODY)
+    except ValueError:
+        raise S3Error("MaxMessageLengthExceeded") from None
 
 
 def _named(body: bytes) -> list[_Named]:
@@ -201,9 +218,8 @@ def _completed(call: Call, named: Sequence[_Named]) -> Attributes | None:
 
 def _answer(call: Call, attributes: Attributes) -> Answer:
     key = call.key
-    location = f"http://{call.headers.get('host', '')}/{key.bucket}/{quote(key.name, safe='/-_.~')}"
     told = [
-        xml.element("Location", location),
+        xml.element("Location", call.url(key.name)),
         xml.element("Bucket", key.bucket),
         xml.element("Key", key.name),
         xml.element("ETag", f'"{attributes.etag}"'),

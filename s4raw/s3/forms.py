@@ -134,7 +134,7 @@ def _answer(call: Call, key: Key, fields: Mapping[str, str], attributes: Attribu
     wanted = fields.get("success_action_redirect") or fields.get("redirect", "")
     if wanted and (place := _redirect(wanted, key, etag)):
         return Answer(303, [("Location", place), ("ETag", etag)])
-    location = f"http://{call.headers.get('host', '')}/{key.bucket}/{quote(key.name, safe='')}"
+    location = call.url(key.name, safe="")
     headers = [("Location", location), ("ETag", etag), *object_headers.of_checksums(attributes)]
     status = fields.get("success_action_status", "")
     if status != "201":

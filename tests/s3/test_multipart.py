@@ -1,50 +1,10 @@
 """Multipart uploads by boto3: what they become, what they refuse, and how they are listed."""
 
-import hashlib
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-
-MIB = 1 << 20
-PART = 5 * MIB
-KEY = "dir/a b+c.bin"
-
-
-def code(raised: pytest.ExceptionInfo[ClientError]) -> tuple[int, str]:
-    """The status and the code of an error."""
-    answer = raised.value.response
-    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
-
-
-def content(size: int, seed: int = 1) -> bytes:
-    """Bytes of which no two stretches are alike."""
-    return hashlib.shake_128(str(seed).encode()).digest(size)
-
-
-def begin(s3: Any, bucket: str, key: str = KEY, **options: Any) -> str:
-    return str(s3.create_multipart_upload(Bucket=bucket, Key=key, **options)["UploadId"])
-
-
-def put(s3: Any, bucket: str, upload: str, number: int, body: bytes, key: str = KEY, **options: Any) -> dict[str, Any]:
-    """Put a part; how it is named to complete the upload."""
-    found = s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=body, **options)
-    return {"PartNumber": number, "ETag": found["ETag"]}
-
-
-def finish(s3: Any, bucket: str, upload: str, parts: list[dict[str, Any]], key: str = KEY, **options: Any) -> Any:
-    return s3.complete_multipart_upload(
-        Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}, **options
-    )
-
-
-def etag_of(*parts: bytes) -> str:
-    digests = b"".join(hashlib.md5(part).digest() for part in parts)
-    return f'"{hashlib.md5(digests).hexdigest()}-{len(parts)}"'
-
-
-def get(s3: Any, bucket: str, key: str = KEY) -> bytes:
-    return bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+from uploads import KEY, PART, begin, code, content, etag_of, finish, get, put
 
 
 def test_parts_become_an_object(s3: Any, bucket: str) -> None:
@@ -282,14 +242,17 @@ def test_uploads_are_listed_by_key_and_by_time(s3: Any, bucket: str) -> None:
     assert encoded["Uploads"][0]["Key"] == "%C3%A9~%C3%BC%25"
 
 
-def test_pages_of_uploads_with_common_prefixes(s3: Any, bucket: str) -> None:
-    for name in ("a", "b/1", "b/2", "c", "d/1"):
-        begin(s3, bucket, key=name)
-    found, marker = [], {}
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pages_of_uploads_with_common_prefixes(s3: Any, bucket: str, size: int) -> None:
+    ids = {name: begin(s3, bucket, key=name) for name in ("a", "b/1", "b/2", "c", "d/1")}
+    found: list[str] = []
+    marker: dict[str, str] = {}
     for _ in range(10):
-        page = s3.list_multipart_uploads(Bucket=bucket, Delimiter="/", MaxUploads=1, **marker)
-        found += [u["Key"] for u in page.get("Uploads", [])] + [p["Prefix"] for p in page.get("CommonPrefixes", [])]
+        page = s3.list_multipart_uploads(Bucket=bucket, Delimiter="/", MaxUploads=size, **marker)
+        names = [u["Key"] for u in page.get("Uploads", [])] + [p["Prefix"] for p in page.get("CommonPrefixes", [])]
+        found += sorted(names)
         if not page["IsTruncated"]:
             break
         marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        assert marker == {"KeyMarker": found[-1], "UploadIdMarker": ids.get(found[-1], "")}
     assert found == ["a", "b/", "c", "d/"]

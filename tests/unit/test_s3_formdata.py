@@ -46,6 +46,16 @@ def test_a_form_in_pieces_of_any_size(size: int) -> None:
     assert received(BODY, size) == (FIELDS, 'a "b".txt', FILE)
 
 
+def test_a_file_of_any_size_needs_the_memory_of_a_piece() -> None:
+    """Also where every piece ends like the beginning of a boundary."""
+    head = b'--xYzZY\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    piece = memoryview(b"x" * 1000 + b"\r\n--xYz")
+    form = Form(iter([memoryview(head), *([piece] * 1000), memoryview(b"\r\n--xYzZY--")]), BOUNDARY)
+    assert not list(form.fields())
+    sizes = [len(found) for found in form.file()]
+    assert max(sizes) < 2 * len(piece) and sum(sizes) == 1000 * len(piece)
+
+
 @given(content=st.binary(max_size=200), size=st.integers(1, 50))
 def test_a_file_is_what_was_sent(content: bytes, size: int) -> None:
     if b"\r\n--xYzZY" in b"\r\n" + content:

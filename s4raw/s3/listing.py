@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from s4raw.objects.base import Listed, Page, Query
@@ -11,6 +12,7 @@ from s4raw.s3.call import Answer, Call
 from s4raw.s3.errors import S3Error
 
 MAX_KEYS = 1000
+_ORDINARY = re.compile(r"[A-Za-z0-9_./~-]*").fullmatch
 
 
 def limit_of(call: Call, name: str = "max-keys") -> int:
@@ -45,6 +47,8 @@ def encoder_of(call: Call) -> tuple[str, bool]:
 
 def encode(name: str, url: bool) -> str:
     """A name in XML: percent-encoded (``/`` stays), or escaped."""
+    if _ORDINARY(name):
+        return name  # twice as fast as quote
     return quote(name, safe="/") if url else xml.text(name)
 
 

@@ -59,10 +59,8 @@ class Record(NamedTuple):
     @classmethod
     def decode(cls, raw: bytes) -> Record:
         """Raises Corrupt for a record of another version, and for what is no record at all."""
-        if len(raw) == _RECORD.size and raw[:4] == _ONE_LEAF:  # as nearly always
-            _, _, _, size, found = _RECORD.unpack(raw)
-            if size <= LEAF:
-                return cls(size, found)
+        if small := cls.decode_small(raw):
+            return cls(*small)
         if raw and raw[0] != RECORD_VERSION:
             raise Corrupt(f"the key's record has version {raw[0]}, this server knows version {RECORD_VERSION}")
         if len(raw) < _RECORD.size or raw[1] != XXH3_128_TREE:
@@ -73,6 +71,15 @@ class Record(NamedTuple):
         if not whole or (record.blocks and root(record.blocks) != found):
             raise Corrupt(f"the key's record is damaged: {raw[: _RECORD.size].hex()}")
         return record
+
+    @staticmethod
+    def decode_small(raw: bytes) -> tuple[int, bytes] | None:
+        """Size and digest, if the record is that of at most one leaf, as nearly all are; ``decode`` says the same."""
+        if len(raw) == _RECORD.size and raw[:4] == _ONE_LEAF:
+            size = int.from_bytes(raw[4:12], "little")
+            if size <= LEAF:
+                return size, raw[12:]
+        return None
 
     @property
     def block_count(self) -> int:

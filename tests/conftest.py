@@ -14,6 +14,8 @@ import pytest
 from s4raw.client import Ring
 from s4raw.local import LocalRing
 
+pytest.register_assert_rewrite("objects_conformance", "objects_conformance_uploads", "objects_model", "objects_support")
+
 CLI = [sys.executable, "-m", "s4raw"]
 SETTLE_SECONDS = 20.0
 

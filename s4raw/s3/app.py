@@ -135,10 +135,10 @@ class App:
         """An error as S3 says it: XML, but nothing where HTTP allows no body."""
         if request.method == "HEAD" or error.status == 304:
             return Answer(error.status, error.headers)
-        inner = "".join(xml.element(name, value) for name, value in error.extra.items())
+        inner = "".join(f"<{name}>{xml.plain(value)}</{name}>" for name, value in error.extra.items())
         body = (
-            f"{xml.DECLARATION}<Error>{xml.element('Code', error.code)}{xml.element('Message', error.message)}{inner}"
-            f"{xml.element('Resource', _resource(request.path))}<RequestId>{request_id}</RequestId>"
+            f"{xml.DECLARATION}<Error><Code>{error.code}</Code><Message>{xml.plain(error.message)}</Message>{inner}"
+            f"<Resource>{xml.plain(request.path)}</Resource><RequestId>{request_id}</RequestId>"
             f"<HostId>{self._host_id}</HostId></Error>"
         )
         return Answer(error.status, [*error.headers, ("Content-Type", "application/xml")], body.encode())
@@ -186,13 +186,6 @@ def _is_form(request: Request) -> bool:
         request.headers.get("content-type", "").lower().startswith("multipart/form-data")
         and "authorization" not in request.headers
     )
-
-
-def _resource(path: str) -> str:
-    try:
-        return _decode(path)
-    except S3Error:
-        return path
 
 
 def _decode(text: str) -> str:

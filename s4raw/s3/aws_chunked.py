@@ -16,6 +16,7 @@ ENCODING = "aws-chunked"
 MAX_LINE = 1024  # bytes of a chunk's head or a trailer
 MAX_TRAILERS = 16
 SIGNATURE = "x-amz-trailer-signature"
+_BLANKS = b" \t"
 _NOTHING = memoryview(b"")
 _EMPTY_SHA256 = sha256(b"").hexdigest()
 
@@ -121,13 +122,13 @@ class Decoder:
         found: dict[str, str] = {}
         while line := self._line():
             for entry in line.split(b"\n"):  # some clients end each with an LF of its own before the CR LF
-                name, colon, value = entry.decode("latin-1").partition(":")
-                name = name.strip().lower()
                 if not entry:
                     continue
+                raw, colon, value = entry.partition(b":")
+                name = raw.strip(_BLANKS).lower().decode("latin-1")
                 if not (name and colon) or name in found or len(found) == MAX_TRAILERS:
                     raise S3Error("MalformedTrailerError")
-                found[name] = value.strip()
+                found[name] = value.strip(_BLANKS).decode("latin-1")
         if self._signs_trailers:
             signature = found.pop(SIGNATURE, "")
             if self._verifier is not None:
@@ -155,7 +156,7 @@ def _parse_head(line: bytes) -> tuple[int, str]:
     except ValueError:
         _broken()
     name, _, signature = extension.partition(b"=")
-    return size, signature.decode("latin-1").strip() if name.strip() == b"chunk-signature" else ""
+    return size, signature.strip(_BLANKS).decode("latin-1") if name.strip(_BLANKS) == b"chunk-signature" else ""
 
 
 def _broken() -> NoReturn:

@@ -43,7 +43,8 @@ class Settings(NamedTuple):
     """What is the same for all requests.
 
     ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
-    ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject. ``scheme`` is of URLs.
+    ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of
+    URLs in answers.
     """
 
     credentials: Credentials

@@ -8,9 +8,9 @@ from queue import SimpleQueue
 
 from s4raw.s3.checksums import Hash
 
-BUFFER = 256 << 10  # bytes
-BUFFERS = 3  # of one body: one is filled, one written, one hashed
-MAX_KEPT = 24
+BUFFER = 512 << 10  # bytes
+BUFFERS = 2  # of one body: one is filled and written, one hashed
+MAX_KEPT = 16
 _kept: list[memoryview] = []  # memory that was used before is several times faster than fresh memory
 
 

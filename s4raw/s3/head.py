@@ -130,6 +130,8 @@ def parse_request_line(line: str, limits: Limits) -> tuple[str, str, int]:
         minor = min(int(version[7]), 1)
     if method not in _METHODS and (len(method) > MAX_METHOD or not _TOKEN.fullmatch(method)):
         raise HttpError(400, "the method is not a word")
+    if len(target) > limits.target:
+        raise HttpError(414, f"the request's target is longer than {limits.target} bytes")
     if not target or "#" in target or "\t" in target:
         raise HttpError(400, "the target is not a path")
     return method, target, minor

@@ -96,7 +96,7 @@ def _overrides(call: Call, found: list[tuple[str, str]]) -> list[tuple[str, str]
     wanted = {_OVERRIDES[name]: value for name, value in call.params.items() if name in _OVERRIDES}
     if not wanted:
         return found
-    if call.identity is None:
+    if call.identity is None or not call.identity.access_key:
         raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
     for name, value in wanted.items():
         if _UNSAFE.search(value):

@@ -23,7 +23,7 @@ SIGNED_CHUNKS_AND_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 _SLOW = ("SHA1", "SHA256")
 _NO_ATTRIBUTES = Attributes()
-_THREADS = len(os.sched_getaffinity(0)) > 1  # a thread helps only where a processor is free
+THREADS = len(os.sched_getaffinity(0)) > 1  # a thread helps only where a processor is free
 
 
 class Identity(Protocol):
@@ -127,7 +127,7 @@ class Payload:
         hashes = [self._md5, self._checksum]
         if self._sha256 is not None and self._sha256 is not self._checksum:
             hashes.append(self._sha256)
-        if _THREADS and (self.size is None or self.size > INLINE):
+        if THREADS and (self.size is None or self.size > INLINE):
             count = yield from self._aside(hashes)
         else:
             count = 0
@@ -175,14 +175,11 @@ class Payload:
                 raise S3Error("InvalidRequest", f"Value for {name} trailing header is invalid.") from None
         if wanted is not None and wanted != digest:
             raise S3Error("BadDigest", f"The {self._algorithm} you specified did not match the calculated checksum.")
-        attributes = self._attributes._replace(
-            etag=md5.hex(),
-            checksums={self._algorithm: checksums.encode(digest)},
-            checksum_type=checksums.FULL_OBJECT,
-        )
-        if ENCODING in attributes.headers.get("content-encoding", "").lower():
-            attributes = attributes._replace(headers=_without_framing(attributes.headers))
-        self._sealed = attributes
+        _, headers, metadata, tags, _, _, parts = self._attributes
+        if ENCODING in headers.get("content-encoding", "").lower():
+            headers = _without_framing(headers)
+        found = {self._algorithm: checksums.encode(digest)}
+        self._sealed = Attributes(md5.hex(), headers, metadata, tags, found, checksums.FULL_OBJECT, parts)
 
     def seal(self) -> Attributes:
         """The attributes to store, once the iteration has ended: with ETag, checksum, and no ``aws-chunked``."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from s4raw.s3 import sigv2
 from s4raw.s3.credentials import Credentials
 from s4raw.s3.errors import S3Error
-from s4raw.s3.signing import ALGORITHM, is_timestamp, same, sign
+from s4raw.s3.signing import ALGORITHM, is_timestamp, same
 from s4raw.s3.sigv4 import Identity, scope_of
 
 _EXPIRATION = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z", re.ASCII).fullmatch
@@ -76,11 +76,10 @@ def check_length(policy: Policy | None, length: int) -> None:
     """Check the number of bytes of a form's file. Raises S3Error EntityTooSmall, EntityTooLarge."""
     if policy is None:
         return
-    sizes = {"ProposedSize": str(length)}
     if length < policy.smallest:
-        raise S3Error("EntityTooSmall", MinSizeAllowed=str(policy.smallest), **sizes)
+        raise S3Error("EntityTooSmall", ProposedSize=str(length), MinSizeAllowed=str(policy.smallest))
     if policy.largest is not None and length > policy.largest:
-        raise S3Error("EntityTooLarge", MaxSizeAllowed=str(policy.largest), **sizes)
+        raise S3Error("EntityTooLarge", ProposedSize=str(length), MaxSizeAllowed=str(policy.largest))
 
 
 def _check_signature(fields: Mapping[str, str], credentials: Credentials, region: str) -> str:
@@ -103,7 +102,7 @@ def _check_signature(fields: Mapping[str, str], credentials: Credentials, region
             "Error parsing the X-Amz-Credential field",
         )
         access_key, given = scope.access_key, fields["x-amz-signature"]
-        good = same(sign(scope.key, policy), given)
+        good = same(scope.key.sign(policy), given)
     else:
         for name in ("signature", "awsaccesskeyid"):
             if not fields.get(name):
@@ -205,10 +204,8 @@ def _check_conditions(policy: Policy, fields: Mapping[str, str], bucket: str) ->
         named.add(name)
         given = fields.get(name)
         if given is None or not _holds(operator, name, value, given) or (name == "bucket" and given != bucket):
-            raise S3Error(
-                "AccessDenied",
-                f'Invalid according to Policy: Policy Condition failed: ["{operator}", "${name}", "{value}"]',
-            )
+            shown = json.dumps([operator, f"${name}", value])
+            raise S3Error("AccessDenied", f"Invalid according to Policy: Policy Condition failed: {shown}")
     free = _NEED_NO_CONDITION | named
     if extra := [name for name in fields if name not in free and not name.startswith(_FREE_PREFIXES)]:
         raise S3Error("AccessDenied", f"Invalid according to Policy: Extra input fields: {', '.join(extra)}")

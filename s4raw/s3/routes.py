@@ -74,6 +74,7 @@ _SUBRESOURCES = frozenset(
         *("metadataInventoryTable", "metadataJournalTable", "metadataAnnotationTable"),
     )
 )
+_OF_READS = frozenset(("partNumber", "versionId"))  # a plain write that is given these means something else
 _METHODS = frozenset(("GET", "HEAD", "PUT", "POST", "DELETE"))
 
 
@@ -104,6 +105,8 @@ def route(method: str, level: str, params: Mapping[str, str], copies: bool) -> O
     sub = subresource(method, params) if params else ""
     if copies and method == "PUT" and level == OBJECT and sub in ("", "uploadId"):
         sub = sub + "copy"
+    if method == "PUT" and not sub and params.keys() & _OF_READS:
+        raise S3Error("InvalidArgument", "This operation does not take a part or a version of an object.")
     operation = ROUTES.get((method, level, sub))
     if operation is not None:
         return operation

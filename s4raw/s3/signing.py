@@ -22,25 +22,43 @@ EMPTY_SHA256 = sha256(b"").hexdigest()
 MAX_EXPIRES = 7 * 24 * 3600  # seconds that a presigned URL may be good for
 
 _UNRESERVED = "-_.~"
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
 _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z").fullmatch
-_PLAIN = re.compile(r"[A-Za-z0-9\-_.~]*").fullmatch
+# What is encoded as S3 would do it, as far as it is quickly told.
+_ENCODED_PATH = re.compile(r"(?:[A-Za-z0-9\-_.~/]|%(?:2[0-9ABC]|3[A-F]|40|[89A-F][0-9A-F]))*").fullmatch
+_ENCODED = re.compile(r"(?:[A-Za-z0-9\-_.~]|%(?:2[0-9ABCF]|3[A-F]|40|[89A-F][0-9A-F]))*").fullmatch
+_SPACES = re.compile(r"[ \t]+")
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class Signable(Protocol):
-    """A request as it came: path and query percent-encoded as they were sent, header names in lower case."""
+    """A request as it came.
 
-    method: str
-    path: str
-    query: str
-    headers: dict[str, str]
+    Path and query are percent-encoded as they were sent, header names in lower case, values decoded as Latin-1.
+    """
+
+    @property
+    def method(self) -> str:
+        """GET, PUT, ..."""
+
+    @property
+    def path(self) -> str:
+        """Begins with a slash."""
+
+    @property
+    def query(self) -> str:
+        """Without the question mark; may be empty."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Several of a name are joined by commas."""
 
 
 def canonical_path(path: str) -> str:
     """A path as S3 signs it: encoded once, its slashes and dots as they are."""
-    if _PLAIN_PATH(path):
+    if _ENCODED_PATH(path):
         return path
-    return quote(unquote_to_bytes(_octets(path)), safe=_UNRESERVED + "/")
+    return quote(unquote_to_bytes(path.encode("utf-8", "surrogatepass")), safe=_UNRESERVED + "/")
 
 
 def canonical_query(query: str, without: str = "") -> str:
@@ -50,29 +68,35 @@ def canonical_query(query: str, without: str = "") -> str:
     pairs = []
     for item in query.split("&"):
         name, _, value = item.partition("=")
-        if item and (name := _encoded(name)) != without:
-            pairs.append((name, _encoded(value)))
+        if item and (name := encoded(name)) != without:
+            pairs.append((name, encoded(value)))
     pairs.sort()
     return "&".join([f"{name}={value}" for name, value in pairs])
 
 
-def _encoded(text: str) -> str:
-    if _PLAIN(text):
+def encoded(text: str) -> str:
+    """A name or a value of a query, encoded once."""
+    if _ENCODED(text):
         return text
-    return quote(unquote_to_bytes(_octets(text.replace("+", " "))), safe=_UNRESERVED)
+    text = text.replace("+", " ")
+    return quote(unquote_to_bytes(text.encode("utf-8", "surrogatepass")), safe=_UNRESERVED)
 
 
-def _octets(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def octets(text: str) -> bytes:
+    """The bytes that were decoded as Latin-1; a text that cannot have been has some bytes, too."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def canonical_headers(headers: Mapping[str, str], names: Iterable[str]) -> str:
     """A line for each of the named headers, in this order; one that is not there has an empty value."""
     lines = []
     for name in names:
-        value = headers.get(name, "").strip()
-        if "  " in value or "\t" in value:
-            value = " ".join(value.split())
+        value = headers.get(name, "")
+        if " " in value or "\t" in value:
+            value = _SPACES.sub(" ", value).strip(" ")
         lines.append(f"{name}:{value}\n")
     return "".join(lines)
 
@@ -84,26 +108,40 @@ def canonical_request(method: str, path: str, query: str, headers: str, signed: 
 
 def string_to_sign(timestamp: str, scope: str, canonical: str) -> str:
     """What is signed of a canonical request; ``scope`` is ``date/region/service/aws4_request``."""
-    return f"{ALGORITHM}\n{timestamp}\n{scope}\n{sha256(_octets(canonical)).hexdigest()}"
+    return f"{ALGORITHM}\n{timestamp}\n{scope}\n{sha256(octets(canonical)).hexdigest()}"
+
+
+class SigningKey:
+    """A key of HMAC-SHA256 that has been prepared (RFC 2104, 4): a signature takes a quarter of the time."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(64, b"\0")
+        self._inner = sha256(padded.translate(_INNER))
+        self._outer = sha256(padded.translate(_OUTER))
+
+    def sign(self, text: str) -> str:
+        """The signature of a text in hex."""
+        inner = self._inner.copy()
+        inner.update(octets(text))
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 @lru_cache(maxsize=1024)
-def signing_key(secret: str, date: str, region: str, service: str = "s3") -> bytes:
+def signing_key(secret: str, date: str, region: str, service: str = "s3") -> SigningKey:
     """The key that signs one day's requests (``date`` is YYYYMMDD) to one region; kept, since it takes four HMACs."""
-    key = _octets("AWS4" + secret)
+    key = octets("AWS4" + secret)
     for text in (date, region, service, "aws4_request"):
-        key = hmac.digest(key, _octets(text), "sha256")
-    return key
-
-
-def sign(key: bytes, text: str) -> str:
-    """The signature of a text in hex."""
-    return hmac.digest(key, _octets(text), "sha256").hex()
+        key = hmac.digest(key, octets(text), "sha256")
+    return SigningKey(key)
 
 
 def same(expected: str, given: str) -> bool:
     """Whether two signatures are the same; takes the same time for all that differ."""
-    return hmac.compare_digest(_octets(expected), _octets(given))
+    return hmac.compare_digest(octets(expected), octets(given))
 
 
 def timestamp_of(now: float) -> str:
@@ -147,8 +185,9 @@ def sign_headers(
 ) -> dict[str, str]:
     """The headers to send instead of ``headers``, with a signature of all of them.
 
-    ``path`` and ``query`` are as they will be sent. Header names are in lower case, ``host`` is among them. ``payload``
-    is the body's SHA-256 in hex, or one of the words that S3 has for bodies that are not hashed beforehand.
+    ``path`` and ``query`` are as they will be sent. Header names are in lower case, ``host`` is among them; values are
+    sent as Latin-1. ``payload`` is the body's SHA-256 in hex, or one of the words that S3 has for bodies that are not
+    hashed beforehand.
     """
     timestamp = timestamp_of(now)
     scope = f"{timestamp[:8]}/{region}/s3/aws4_request"
@@ -158,7 +197,7 @@ def sign_headers(
     canonical = canonical_request(
         method, canonical_path(path), canonical_query(query), canonical_headers(sent, names), signed, payload
     )
-    signature = sign(signing_key(secret_key, timestamp[:8], region), string_to_sign(timestamp, scope, canonical))
+    signature = signing_key(secret_key, timestamp[:8], region).sign(string_to_sign(timestamp, scope, canonical))
     sent["authorization"] = (
         f"{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
     )
@@ -200,5 +239,5 @@ def presign(
     extra = "&".join([f"{name}={quote(value, safe=_UNRESERVED)}" for name, value in added.items()])
     whole = canonical_query(f"{query}&{extra}")
     canonical = canonical_request(method, canonical_path(path), whole, canonical_headers(sent, names), signed, UNSIGNED)
-    signature = sign(signing_key(secret_key, timestamp[:8], region), string_to_sign(timestamp, scope, canonical))
+    signature = signing_key(secret_key, timestamp[:8], region).sign(string_to_sign(timestamp, scope, canonical))
     return f"{whole}&X-Amz-Signature={signature}"

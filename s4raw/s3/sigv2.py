@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from s4raw.s3.credentials import Credentials
 from s4raw.s3.errors import S3Error
-from s4raw.s3.signing import Signable, same, seconds_of, timestamp_of
+from s4raw.s3.signing import Signable, octets, same, seconds_of, timestamp_of
 
 # The parameters that a signature covers; of all others it says nothing.
 _COVERED = {
@@ -28,8 +28,7 @@ _COVERED = {
 
 def signature(secret: str, text: str) -> str:
     """The signature of a text in base64; also of a browser form's policy."""
-    key = secret.encode("utf-8", "surrogatepass")
-    return b64encode(hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha1")).decode()
+    return b64encode(hmac.digest(octets(secret), octets(text), "sha1")).decode()
 
 
 def check_header(
@@ -80,7 +79,7 @@ def check_query(
         raise S3Error("AccessDenied", "Request has expired", Expires=expires, ServerTime=timestamp_of(now))
     # What a client would send as headers may stand in the URL instead.
     headers = {
-        name: value
+        name: value.encode().decode("latin-1")
         for name, value in params.items()
         if name.startswith("x-amz-") or name in ("content-md5", "content-type")
     }
@@ -93,7 +92,8 @@ def check_query(
 def string_to_sign(request: Signable, date: str, headers: Mapping[str, str], bucket: str = "") -> str:
     """What is signed of a request."""
     lines = [request.method, headers.get("content-md5", ""), headers.get("content-type", ""), date]
-    lines += [f"{name}:{headers[name].strip()}" for name in sorted(headers) if name.startswith("x-amz-")]
+    names = [name for name in sorted(headers) if name.startswith("x-amz-")]
+    lines += [name + ":" + headers[name].strip(" \t") for name in names]
     resource = f"/{bucket}{request.path}" if bucket else request.path
     if request.query and (covered := _covered(request.query)):
         resource = f"{resource}?{covered}"
@@ -105,7 +105,7 @@ def _covered(query: str) -> str:
     for item in query.split("&"):
         name, equals, value = item.partition("=")
         if name in _COVERED:
-            found.append((name, f"{name}={unquote(value)}" if equals else name))
+            found.append((name, f"{name}={unquote(value, 'latin-1')}" if equals else name))
     found.sort(key=lambda pair: pair[0])
     return "&".join([text for _, text in found])
 

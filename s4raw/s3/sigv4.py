@@ -7,6 +7,7 @@ codes and messages of what is refused. Reads heads only; what the signature says
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -20,6 +21,7 @@ from s4raw.s3.signing import (
     MAX_EXPIRES,
     UNSIGNED,
     Signable,
+    SigningKey,
     canonical_headers,
     canonical_path,
     canonical_query,
@@ -27,7 +29,6 @@ from s4raw.s3.signing import (
     is_timestamp,
     same,
     seconds_of,
-    sign,
     signing_key,
     string_to_sign,
     timestamp_of,
@@ -72,7 +73,7 @@ class ChunkVerifier:
 
     __slots__ = ("_key", "_place", "_previous")
 
-    def __init__(self, key: bytes, timestamp: str, scope: str, seed: str) -> None:
+    def __init__(self, key: SigningKey, timestamp: str, scope: str, seed: str) -> None:
         self._key = key
         self._place = f"{timestamp}\n{scope}"
         self._previous = seed
@@ -88,7 +89,7 @@ class ChunkVerifier:
         self._check(text, signature)
 
     def _check(self, text: str, signature: str) -> None:
-        expected = sign(self._key, text)
+        expected = self._key.sign(text)
         if not same(expected, signature):
             raise S3Error("SignatureDoesNotMatch", StringToSign=text)
         self._previous = expected
@@ -100,7 +101,7 @@ class Scope(NamedTuple):
     access_key: str
     date: str
     region: str
-    key: bytes
+    key: SigningKey
 
     def __str__(self) -> str:
         return f"{self.date}/{self.region}/s3/aws4_request"
@@ -123,9 +124,12 @@ def authenticate(
     """
     authorization = request.headers.get("authorization", "")
     if query := request.query:
+        if "X-Amz-SignedHeaders=host&" in query and not authorization and _is_bare(request):
+            url = (request.method, request.path, query, request.headers.get("host", ""))
+            return _in_time(now, *_bare_url(credentials, region, *url))
         if "X-Amz-" in query and (params := _parameters(query)).keys() & {*_REQUIRED[:3]}:
             _only_one(authorization)
-            return _presigned(request, params, credentials, now, region)
+            return _in_time(now, *_presigned(request, params, credentials, region))
         if "Signature=" in query or "AWSAccessKeyId=" in query:
             params = _parameters(query)
             if "Signature" in params or "AWSAccessKeyId" in params:
@@ -223,9 +227,31 @@ def _components(authorization: str) -> tuple[str, str, str]:
     )
 
 
+def _is_bare(request: Signable) -> bool:
+    """Whether all that can be signed of a request to a presigned URL is the URL, and it counts more than once."""
+    return not any(name[:6] == "x-amz-" for name in request.headers) and "STREAMING-" not in request.query
+
+
+@lru_cache(maxsize=1024)
+def _bare_url(
+    credentials: Credentials, region: str, method: str, path: str, query: str, host: str
+) -> tuple[Identity, int, int]:
+    """Check a presigned URL; kept, since its holder may read many ranges with it."""
+    request = _Bare(method, path, query, {"host": host})
+    return _presigned(request, _parameters(query), credentials, region)
+
+
+class _Bare(NamedTuple):
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+
+
 def _presigned(
-    request: Signable, params: dict[str, str], credentials: Credentials, now: float, region: str
-) -> Identity:
+    request: Signable, params: dict[str, str], credentials: Credentials, region: str
+) -> tuple[Identity, int, int]:
+    """Who presigned a URL, from when in seconds since 1970, and for how many seconds."""
     code = "AuthorizationQueryParametersError"
     if not all(params.get(name) for name in _REQUIRED):
         raise S3Error(
@@ -248,19 +274,19 @@ def _presigned(
         code,
         "Error parsing the X-Amz-Credential parameter",
     )
-    if now >= seconds + expires:
-        raise expired(seconds + expires, now)
-    if seconds - now > MAX_SKEW:
-        raise S3Error("AccessDenied", "Request is not yet valid")
     payload = params.get("X-Amz-Content-Sha256") or request.headers.get("x-amz-content-sha256") or UNSIGNED
     query = canonical_query(request.query, without="X-Amz-Signature")
     signed, signature = params["X-Amz-SignedHeaders"], params["X-Amz-Signature"]
-    return _verify(request, scope, timestamp, signed, payload, query, signature)
+    return _verify(request, scope, timestamp, signed, payload, query, signature), seconds, expires
 
 
-def expired(until: float, now: float) -> S3Error:
-    """What the holder of a presigned URL is told that was good until a time in seconds since 1970."""
-    return S3Error("AccessDenied", "Request has expired", Expires=timestamp_of(until), ServerTime=timestamp_of(now))
+def _in_time(now: float, identity: Identity, seconds: int, expires: int) -> Identity:
+    if now >= seconds + expires:
+        until = timestamp_of(seconds + expires)
+        raise S3Error("AccessDenied", "Request has expired", Expires=until, ServerTime=timestamp_of(now))
+    if seconds - now > MAX_SKEW:
+        raise S3Error("AccessDenied", "Request is not yet valid")
+    return identity
 
 
 def _expires(text: str) -> int:
@@ -302,11 +328,11 @@ def _verify(
     canonical = canonical_request(request.method, path, query, lines, signed, payload)
     place = str(scope)
     text = string_to_sign(timestamp, place, canonical)
-    expected = sign(scope.key, text)
+    expected = scope.key.sign(text)
     if not same(expected, signature):
         # Some clients sign the path as they send it, not as S3 would encode it: that binds as much.
         as_sent = canonical_request(request.method, request.path, query, lines, signed, payload)
-        expected = sign(scope.key, string_to_sign(timestamp, place, as_sent))
+        expected = scope.key.sign(string_to_sign(timestamp, place, as_sent))
         if path == request.path or not same(expected, signature):
             raise S3Error(
                 "SignatureDoesNotMatch",
@@ -347,10 +373,10 @@ def _parameters(query: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in query.split("&"):
         name, _, value = item.partition("=")
-        name = unquote_plus(name)
+        name = unquote_plus(name) if "%" in name or "+" in name else name
         if name in found and name.startswith(("X-Amz-", "Signature", "AWSAccessKeyId", "Expires")):
             raise S3Error("AuthorizationQueryParametersError", f"{name} is given twice")
-        found[name] = unquote_plus(value)
+        found[name] = unquote_plus(value) if "%" in value or "+" in value else value
     return found
 
 

@@ -51,19 +51,19 @@ class TlsStream(Stream):
             if left <= 0:
                 raise PeerTimeout("the TLS handshake was not complete in time", server=self.peer)
             self.receive_timeout(left)
-            self._feed()
+            if not self._feed():
+                raise ConnectionLost("the connection ended inside the TLS handshake", server=self.peer)
 
     def _pass_on(self) -> None:
         """Send what OpenSSL has made."""
         if self._out.pending:
             super().send(self._out.read())
 
-    def _feed(self) -> None:
-        """Let OpenSSL have what comes next, perhaps the end."""
-        if raw := super().receive(RECORDS):
-            self._in.write(raw)
-        else:
-            self._in.write_eof()
+    def _feed(self) -> bool:
+        """Let OpenSSL have what comes next; False at the end, of which it need not know."""
+        raw = super().receive(RECORDS)
+        self._in.write(raw)
+        return bool(raw)
 
     def receive_into(self, view: memoryview, *, whole: bool = False) -> int:
         """As Stream's; an end without a word is an end as well, since HTTP says how long everything is."""
@@ -78,15 +78,16 @@ class TlsStream(Stream):
                     break
                 self._pass_on()
                 try:
-                    self._feed()
+                    if self._feed():
+                        continue
+                    break
                 except PeerTimeout:
                     if done:
                         break
                     raise
-                continue
+            except ssl.SSLZeroReturnError:
+                break
             except ssl.SSLError as error:
-                if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-                    break
                 raise ConnectionLost(f"broken TLS: {error.reason}", server=self.peer) from None
             if not count:
                 break

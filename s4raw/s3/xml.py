@@ -20,6 +20,7 @@ MAX_DEPTH = 16
 # What has a meaning in XML, what a parser would normalise away, and what XML 1.0 cannot hold: S3 writes the latter as
 # references all the same, which strict parsers refuse; encoding-type=url is the way around it.
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]')
+_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _ESCAPES = {
     **{code: f"&#x{code:x};" for code in (*range(9), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0xFFFE, 0xFFFF)},
     ord("&"): "&amp;",
@@ -32,6 +33,16 @@ _ESCAPES = {
 def text(value: str) -> str:
     """A text as the content of an element or an attribute."""
     return value.translate(_ESCAPES) if _SPECIAL.search(value) else value
+
+
+def can_hold(value: str) -> bool:
+    """Whether XML 1.0 can hold a text."""
+    return not _ILLEGAL.search(value)
+
+
+def plain(value: str) -> str:
+    """A text as ``text`` has it, but with U+FFFD for what a parser would choke on."""
+    return text(_ILLEGAL.sub("\ufffd", value))
 
 
 def element(name: str, value: str | int) -> str:

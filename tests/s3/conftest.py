@@ -1,15 +1,25 @@
-"""An S3 server in this process, over objects in memory, and boto3 as its client."""
+"""An S3 server over each backend, in this process on a port of its own, and botocore's client of it."""
 
+import gc
+import http.client
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import boto3
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.client import BaseClient
 from botocore.config import Config
+from botocore.credentials import Credentials as BotoCredentials
+from botocore.exceptions import ClientError
 
-from s4raw import net
-from s4raw.net import Stream
+from s4raw.net import Stream, listen
+from s4raw.objects.base import Backend
 from s4raw.objects.memory import MemoryBackend
 from s4raw.s3.app import App
 from s4raw.s3.call import Settings
@@ -17,81 +27,84 @@ from s4raw.s3.credentials import Credentials
 from s4raw.s3.session import refuse, serve_connection
 from s4raw.serving import Acceptor
 
-KEYS = ("AKIDEXAMPLEOFTESTS00", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+ACCESS_KEY, SECRET_KEY = "AKIDOFTHETESTSEXAMPLE", "the-secret-of-the-tests/EXAMPLE+KEY"
+REGION = "us-east-1"
+
+# name -> makes a backend, given a directory of its own
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"memory": lambda directory: MemoryBackend()}
 
 
-def quiet(kind: str, text: str) -> None:
-    """A log that fails the test that makes the server complain."""
-    assert kind != "error", text
+class Service:
+    """The S3 application on a port; a context manager."""
+
+    def __init__(self, backend: Backend, complaints: list[str], **options: Any) -> None:
+        def log(event: str, details: str = "") -> None:
+            if event == "error":
+                complaints.append(details)
+
+        settings = Settings(**{"credentials": Credentials({ACCESS_KEY: SECRET_KEY}), "region": REGION} | options)
+        self.lines: list[str] = []
+        self.app = App(backend, settings, log=log, access_log=self.lines.append)
+        self.listener = listen("127.0.0.1", 0)
+        self.port: int = self.listener.getsockname()[1]
+        self.acceptor = Acceptor(
+            self.listener,
+            Stream,
+            lambda connection: serve_connection(connection, self.app.handle, log=log),
+            refuse,
+            log,
+            max_connections=100,
+        )
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> "Service":
+        self._stack = threading.stack_size()
+        self._thread = threading.Thread(target=self.acceptor.run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.acceptor.stop()
+        self._thread.join()
+        self.acceptor.drain(10)
+        self.acceptor.close()
+        threading.stack_size(self._stack)
 
 
-@pytest.fixture(scope="session")
+class Reply(NamedTuple):
+    """The answer to a raw request."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@pytest.fixture(params=list(BACKENDS))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    found = BACKENDS[request.param](tmp_path / "backend")
+    yield found
+    found.close()
+
+
+@pytest.fixture
 def complaints() -> list[str]:
     """What the server logged as its own fault."""
     return []
 
 
-@pytest.fixture(scope="session")
-def serve(complaints: list[str]) -> Iterator[Callable[..., str]]:
-    """Starts a server with settings of the test's own; its URL."""
-    running: list[tuple[Acceptor[Stream], threading.Thread]] = []
-
-    def start(**settings: Any) -> str:
-        def log(kind: str, text: str) -> None:
-            if kind == "error":
-                complaints.append(text)
-
-        app = App(MemoryBackend(), Settings(Credentials(dict([KEYS])), **settings), log=log)
-        listener = net.listen("127.0.0.1", 0)
-        port = listener.getsockname()[1]
-        acceptor = Acceptor(
-            listener,
-            Stream,
-            lambda connection: serve_connection(connection, app.handle, log=log),
-            refuse,
-            log,
-            max_connections=100,
-        )
-        thread = threading.Thread(target=acceptor.run)
-        thread.start()
-        running.append((acceptor, thread))
-        return f"http://127.0.0.1:{port}"
-
-    yield start
-    for acceptor, thread in running:
-        acceptor.stop()
-        thread.join(20)
-        acceptor.drain(5)
-        acceptor.close()
-
-
-@pytest.fixture(scope="session")
-def endpoint(serve: Callable[..., str]) -> str:
-    """The URL of the server that the tests share."""
-    return serve()
-
-
-@pytest.fixture(scope="session")
-def keys() -> tuple[str, str]:
-    """The access key and the secret that the server knows."""
-    return KEYS
-
-
-def client_of(endpoint: str, **options: Any) -> Any:
-    """boto3's client of a server."""
-    config = Config(signature_version="s3v4", retries={"max_attempts": 0}, s3={"addressing_style": "path"}, **options)
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=KEYS[0],
-        aws_secret_access_key=KEYS[1],
-        config=config,
-    )
+@pytest.fixture(autouse=True)
+def no_complaints(complaints: list[str]) -> Iterator[None]:
+    """No test makes the server find fault with itself."""
+    yield
+    assert not complaints, "\n".join(complaints)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_proxies() -> Iterator[None]:
+def _environment() -> Iterator[None]:
+    """What this machine's user has set up for AWS is not for these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "*")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -100,54 +113,113 @@ def _no_proxies() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def no_complaints(complaints: list[str]) -> Iterator[None]:
-    """No test makes the server find fault with itself."""
-    complaints.clear()
-    yield
-    assert not complaints
+@pytest.fixture
+def serve(backend: Backend, complaints: list[str]) -> Iterator[Callable[..., Service]]:
+    """Starts servers over the backend with settings of the test's own: ``serve(anonymous=True)``."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Service(backend, complaints, **options))
+
+
+@pytest.fixture
+def service(serve: Callable[..., Service]) -> Service:
+    """A server."""
+    return serve()
+
+
+@pytest.fixture
+def endpoint(service: Service) -> str:
+    """The URL of the server."""
+    return service.endpoint
+
+
+@pytest.fixture
+def keys() -> tuple[str, str]:
+    """The access key and the secret that servers know."""
+    return ACCESS_KEY, SECRET_KEY
 
 
 @pytest.fixture(scope="session")
-def s3(endpoint: str) -> Iterator[Any]:
-    """boto3 with its defaults: checksums in trailers."""
-    client = client_of(endpoint)
-    yield client
-    client.close()
+def boto() -> boto3.Session:
+    return boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
 
 
-@pytest.fixture(scope="session")
-def plain(endpoint: str) -> Iterator[Any]:
+@pytest.fixture
+def new_client(boto: boto3.Session) -> Iterator[Callable[..., BaseClient]]:
+    """Makes clients: ``new_client(service, request_checksum_calculation="when_required")``."""
+    clients: list[BaseClient] = []
+
+    def make(service: Service, host: str = "", **options: Any) -> BaseClient:
+        options.setdefault("s3", {"addressing_style": "path"})
+        config = Config(retries={"total_max_attempts": 1}, signature_version="s3v4", **options)
+        clients.append(boto.client("s3", endpoint_url=host or service.endpoint, config=config))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+    del clients[:]
+    gc.collect()  # errors hold connections, in cycles
+
+
+@pytest.fixture
+def s3(service: Service, new_client: Callable[..., BaseClient]) -> Any:
+    """A client of boto3."""
+    return new_client(service)
+
+
+@pytest.fixture
+def plain(service: Service, new_client: Callable[..., BaseClient]) -> Any:
     """boto3 that sends checksums only where S3 requires them."""
-    client = client_of(
-        endpoint, request_checksum_calculation="when_required", response_checksum_validation="when_required"
+    return new_client(
+        service, request_checksum_calculation="when_required", response_checksum_validation="when_required"
     )
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="session")
-def numbers() -> Iterator[int]:
-    """What no other bucket was named by."""
-    return iter(range(10_000))
 
 
 @pytest.fixture
-def bucket(s3: Any, numbers: Iterator[int]) -> str:
-    """A bucket of the test's own."""
-    name = f"bucket-{next(numbers)}"
-    s3.create_bucket(Bucket=name)
-    return name
+def bucket(s3: Any) -> str:
+    s3.create_bucket(Bucket="bucket")
+    return "bucket"
 
 
 @pytest.fixture
-def other_bucket(s3: Any, numbers: Iterator[int]) -> str:
-    """Another one."""
-    name = f"bucket-{next(numbers)}"
-    s3.create_bucket(Bucket=name)
-    return name
+def other_bucket(s3: Any) -> str:
+    s3.create_bucket(Bucket="other-bucket")
+    return "other-bucket"
 
 
-@pytest.fixture(autouse=True)
-def no_leaks(s3: Any) -> None:
-    """The connections of the shared client, and the server's threads for them, outlive a test."""
+Raw = Callable[..., Reply]
+
+
+@pytest.fixture
+def raw(service: Service) -> Iterator[Raw]:
+    """Sends requests that no client would: ``raw("GET", "/bucket?acl", headers={...}, sign=False)``."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+
+    def send(
+        method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None, sign: bool = True
+    ) -> Reply:
+        given = dict(headers or {})
+        if sign:
+            target = quote(target, safe="/?&=%+-_.~*:")
+            path, _, query = target.partition("?")
+            # A parameter without a value is signed with an empty one.
+            query = "&".join(pair if "=" in pair else pair + "=" for pair in query.split("&") if pair)
+            url = f"{service.endpoint}{path}" + (f"?{query}" if query else "")
+            request = AWSRequest(method, url, data=body, headers=given)
+            S3SigV4Auth(BotoCredentials(ACCESS_KEY, SECRET_KEY), "s3", REGION).add_auth(request)
+            given = dict(request.headers.items())
+        connection.request(method, target, body, given)
+        answer = connection.getresponse()
+        return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+    yield send
+    connection.close()
+
+
+def fails(code: str, status: int, call: Callable[..., object], **arguments: Any) -> dict[str, Any]:
+    """Check that a call of a client fails with this code and status; what the answer said besides."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    found: dict[str, Any] = caught.value.response  # type: ignore[assignment]
+    assert (found["Error"]["Code"], found["ResponseMetadata"]["HTTPStatusCode"]) == (code, status), found
+    return found

@@ -327,9 +327,9 @@ def test_what_looks_like_a_form_needs_a_signature_for_anything_else(s3: Any, buc
     assert s3.head_object(Bucket=bucket, Key="kept")
 
 
-def test_anonymous_forms_by_option(serve: Callable[..., str]) -> None:
+def test_anonymous_forms_by_option(serve: Callable[..., Any]) -> None:
     """What s3-tests sends to a bucket that anybody may write to."""
-    endpoint = serve(anonymous=True)
+    endpoint = serve(anonymous=True).endpoint
     netloc = urlsplit(endpoint).netloc
     connection = http.client.HTTPConnection(netloc, timeout=30)
     connection.request("PUT", "/anybody")

@@ -47,6 +47,41 @@ def test_a_key_is_stored_byte_exact(store, size):
     assert [entry[:2] for entry in entries(store, "dir/")] == [("dir/k", size)]
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [0, 1, 100, 101])
+def test_a_small_key_is_read_in_one_go_or_left_to_open(store, name, size):
+    key, content = Key("b", name), os.urandom(size)
+    put(store, key, content)
+    found = store.read_small(key, 100)
+    stored = store.open(key)
+    os.close(stored.fd)
+    assert found in (None, (content, stored.record.digest, stored.mtime_ns))
+    assert size <= 100 or found is None
+
+
+def test_a_small_ordinary_key_is_read_in_one_go(store):
+    put(store, KEY, CONTENT)
+    assert store.read_small(KEY, 100)[:2] == (CONTENT, digest(CONTENT))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(CONTENT + b"more"),
+        lambda path: path.write_bytes(CONTENT[:-1]),
+        lambda path: os.setxattr(path, RECORD_ATTRIBUTE, b"\x09" + ONE_LEAF[1:]),
+        lambda path: os.removexattr(path, RECORD_ATTRIBUTE),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to("/etc/passwd")),
+    ],
+    ids=["longer", "shorter", "version", "no record", "gone", "directory", "symlink"],
+)
+def test_what_is_wrong_with_a_small_key_is_left_to_open(store, damage):
+    damage(stored_file(store))
+    assert store.read_small(KEY, 1000) is None
+
+
 def test_a_key_is_an_ordinary_read_only_file_that_commands_can_open(store, tmp_path):
     put(store, KEY, CONTENT)
     path = tmp_path / "data" / "b" / "dir" / "k"

@@ -145,6 +145,12 @@ def test_any_fields_make_the_round_trip(data):
     assert decoded(encoded(frame), [data.draw(st.integers(1, 100))]) == [(frame, b"")]
 
 
+@pytest.mark.parametrize("number", [0, 1, 4096, (1 << 32) - 1])
+def test_the_answer_to_a_small_get_is_a_frame_like_any_other(number):
+    fields = {"digest": bytes(range(16)), "mtime": number << 31}
+    assert wire.encode_small(number, number, **fields) == wire.encode(wire.OK, number, 0, number, **fields)
+
+
 @pytest.mark.parametrize("name", ["text", "blob", "uint"])
 def test_a_field_that_is_missing_or_of_another_kind_is_named(name):
     frame = Frame(wire.PUT, 0, 1, {"bucket": "b", "digest": b"x", "size": 1}, 0)

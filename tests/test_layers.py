@@ -120,8 +120,26 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "keys", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions"),
         *("s3.errors", "s3.headers", "s3.objects", "s3.payload", "s3.xml"),
     },
+    "s3.multipart": {
+        *("objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.errors", "s3.headers", "s3.listing"),
+        "s3.xml",
+    },
+    "s3.parts": {
+        *("errors", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions", "s3.copying"),
+        *("s3.errors", "s3.headers", "s3.multipart", "s3.payload", "s3.xml"),
+    },
+    "s3.completing": {
+        *("errors", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions", "s3.errors"),
+        *("s3.payload", "s3.xml"),
+    },
+    "s3.formdata": {"s3.errors"},
+    "s3.forms": {
+        *("keys", "objects.base", "s3", "s3.call", "s3.errors", "s3.formdata", "s3.headers", "s3.payload"),
+        *("s3.policy", "s3.xml"),
+    },
     "s3.routes": {
         *("s3", "s3.call", "s3.errors", "s3.buckets", "s3.copying", "s3.deleting", "s3.listing", "s3.objects"),
+        *("s3.multipart", "s3.parts", "s3.completing", "s3.forms"),
     },
     "s3.app": {
         *("errors", "keys", "log", "objects.base"),

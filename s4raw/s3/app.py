@@ -89,7 +89,7 @@ class App:
         identity: Identity | None
         if method == "OPTIONS":
             raise S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403)
-        if method == "POST" and level == BUCKET and _is_form(request):
+        if method == "POST" and level == BUCKET and not params and _is_form(request):
             identity = None  # the form's policy says who sent it
         else:
             identity = authenticate(

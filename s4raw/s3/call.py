@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
 from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Backend, Reading
@@ -42,7 +43,8 @@ class Settings(NamedTuple):
     """What is the same for all requests.
 
     ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
-    ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject.
+    ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of
+    URLs in answers.
     """
 
     credentials: Credentials
@@ -51,6 +53,7 @@ class Settings(NamedTuple):
     domain: str = ""
     anonymous: bool = False
     max_object_size: int = 5 << 30
+    scheme: str = "http"
 
 
 class Call:
@@ -95,6 +98,15 @@ class Call:
     def headers(self) -> dict[str, str]:
         """The request's headers, names in lower case."""
         return self.request.headers
+
+    def url(self, name: str, safe: str = "/") -> str:
+        """Where an object of the bucket is, as the client said it: by the Host header, and the bucket in it or not."""
+        host, bucket = self.headers.get("host", ""), self.key.bucket
+        within = self.settings.domain and host.lower().partition(":")[0] == f"{bucket}.{self.settings.domain}".lower()
+        path = quote(name, safe=safe)
+        return (
+            f"{self.settings.scheme}://{host}/{path}" if within else f"{self.settings.scheme}://{host}/{bucket}/{path}"
+        )
 
     def source(self, attributes: Attributes = _NONE, *, algorithm: str = DEFAULT) -> Payload:
         """The request's body as a source for the backend, which seals it with these attributes.

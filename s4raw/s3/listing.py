@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from s4raw.objects.base import Listed, Page, Query
@@ -11,6 +12,7 @@ from s4raw.s3.call import Answer, Call
 from s4raw.s3.errors import S3Error
 
 MAX_KEYS = 1000
+_ORDINARY = re.compile(r"[A-Za-z0-9_./~-]*").fullmatch
 
 
 def limit_of(call: Call, name: str = "max-keys") -> int:
@@ -45,6 +47,8 @@ def encoder_of(call: Call) -> tuple[str, bool]:
 
 def encode(name: str, url: bool) -> str:
     """A name in XML: percent-encoded (``/`` stays), or escaped."""
+    if _ORDINARY(name):
+        return name  # twice as fast as quote
     return quote(name, safe="/") if url else xml.text(name)
 
 
@@ -56,10 +60,10 @@ def page_of(call: Call, after: str, limit: int) -> Page:
     )
 
 
-def head_of(call: Call, url: bool) -> str:
-    """The elements that begin every listing."""
+def head_of(call: Call, url: bool, url_prefix: bool) -> str:
+    """The elements that begin every listing; whether names are percent-encoded, and whether the prefix is, too."""
     params = call.params
-    found = f"{xml.element('Name', call.key.bucket)}<Prefix>{encode(params.get('prefix', ''), url)}</Prefix>"
+    found = f"{xml.element('Name', call.key.bucket)}<Prefix>{encode(params.get('prefix', ''), url_prefix)}</Prefix>"
     if delimiter := params.get("delimiter"):
         found += f"<Delimiter>{encode(delimiter, url)}</Delimiter>"
     return found
@@ -107,9 +111,11 @@ def list_objects(call: Call) -> Answer:
     following = ""
     if page.truncated and call.params.get("delimiter"):
         following = f"<NextMarker>{encode(page.entries[-1].name, url)}</NextMarker>"
+    # botocore, which asks for the encoding unless its user does, takes it off all names here but the prefix.
+    head = head_of(call, url, url and not xml.can_hold(call.params.get("prefix", "")))
     return answer(
         "ListBucketResult",
-        f"{head_of(call, url)}<Marker>{encode(marker, url)}</Marker>{following}<MaxKeys>{limit}</MaxKeys>{encoding}"
+        f"{head}<Marker>{encode(marker, url)}</Marker>{following}<MaxKeys>{limit}</MaxKeys>{encoding}"
         f"<IsTruncated>{str(page.truncated).lower()}</IsTruncated>{_entries(page, url, xml.owner(call.owner))}",
     )
 
@@ -120,7 +126,7 @@ def list_objects_v2(call: Call) -> Answer:
     encoding, url = encoder_of(call)
     limit, token, start = limit_of(call), params.get("continuation-token"), params.get("start-after")
     page = page_of(call, token_name(token) if token else start or "", limit)
-    inner = head_of(call, url)
+    inner = head_of(call, url, url)
     if token is not None:
         inner += xml.element("ContinuationToken", token)
     if start is not None:
@@ -155,7 +161,7 @@ def list_object_versions(call: Call) -> Answer:
     page = page_of(call, marker, limit)
     owner = xml.owner(call.owner)
     inner = (
-        f"{head_of(call, url)}<KeyMarker>{encode(marker, url)}</KeyMarker>"
+        f"{head_of(call, url, url)}<KeyMarker>{encode(marker, url)}</KeyMarker>"
         f"{xml.element('VersionIdMarker', version)}<MaxKeys>{limit}</MaxKeys>{encoding}"
         f"<IsTruncated>{str(page.truncated).lower()}</IsTruncated>"
     )

@@ -22,7 +22,7 @@ from s4raw.s3.sigv4 import Identity, scope_of
 
 _EXPIRATION = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z", re.ASCII).fullmatch
 _NEED_NO_CONDITION = {"file", "policy", "signature", "awsaccesskeyid", "x-amz-signature"}
-_FREE_PREFIX = "x-ignore-"
+_FREE_PREFIXES = ("x-ignore-", "x-amz-checksum-")  # a checksum allows nothing; it can only refuse
 
 
 class Condition(NamedTuple):
@@ -207,7 +207,7 @@ def _check_conditions(policy: Policy, fields: Mapping[str, str], bucket: str) ->
             shown = json.dumps([operator, f"${name}", value])
             raise S3Error("AccessDenied", f"Invalid according to Policy: Policy Condition failed: {shown}")
     free = _NEED_NO_CONDITION | named
-    if extra := [name for name in fields if name not in free and not name.startswith(_FREE_PREFIX)]:
+    if extra := [name for name in fields if name not in free and not name.startswith(_FREE_PREFIXES)]:
         raise S3Error("AccessDenied", f"Invalid according to Policy: Extra input fields: {', '.join(extra)}")
 
 

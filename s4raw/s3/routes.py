@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from s4raw.s3 import buckets, copying, deleting, listing, objects
+from s4raw.s3 import buckets, completing, copying, deleting, forms, listing, multipart, objects, parts
 from s4raw.s3.call import Operation
 from s4raw.s3.errors import S3Error
 
@@ -43,6 +43,8 @@ ROUTES: dict[tuple[str, str, str], Operation] = {
     **{("GET", BUCKET, sub): operation for sub, operation in buckets.READS.items()},
     **{("DELETE", BUCKET, sub): buckets.remove_absent for sub in buckets.DELETES},
     ("POST", BUCKET, "delete"): deleting.delete_objects,
+    ("POST", BUCKET, ""): forms.post_object,
+    ("GET", BUCKET, "uploads"): multipart.list_uploads,
     ("GET", OBJECT, ""): objects.get_object,
     ("HEAD", OBJECT, ""): objects.head_object,
     ("PUT", OBJECT, ""): objects.put_object,
@@ -51,6 +53,12 @@ ROUTES: dict[tuple[str, str, str], Operation] = {
     ("GET", OBJECT, "tagging"): objects.get_object_tagging,
     ("PUT", OBJECT, "tagging"): objects.put_object_tagging,
     ("DELETE", OBJECT, "tagging"): objects.delete_object_tagging,
+    ("POST", OBJECT, "uploads"): multipart.create,
+    ("PUT", OBJECT, "uploadId"): parts.upload_part,
+    ("PUT", OBJECT, "uploadIdcopy"): parts.upload_part_copy,
+    ("GET", OBJECT, "uploadId"): multipart.list_parts,
+    ("POST", OBJECT, "uploadId"): completing.complete,
+    ("DELETE", OBJECT, "uploadId"): multipart.abort,
     ("GET", OBJECT, "attributes"): objects.get_object_attributes,
     ("GET", OBJECT, "acl"): objects.get_object_acl,
     ("PUT", OBJECT, "acl"): objects.put_object_acl,
@@ -66,6 +74,7 @@ _SUBRESOURCES = frozenset(
         *("metadataInventoryTable", "metadataJournalTable", "metadataAnnotationTable"),
     )
 )
+_OF_READS = frozenset(("partNumber", "versionId"))  # a plain write that is given these means something else
 _METHODS = frozenset(("GET", "HEAD", "PUT", "POST", "DELETE"))
 
 
@@ -96,6 +105,8 @@ def route(method: str, level: str, params: Mapping[str, str], copies: bool) -> O
     sub = subresource(method, params) if params else ""
     if copies and method == "PUT" and level == OBJECT and sub in ("", "uploadId"):
         sub = sub + "copy"
+    if method == "PUT" and not sub and params.keys() & _OF_READS:
+        raise S3Error("InvalidArgument", "This operation does not take a part or a version of an object.")
     operation = ROUTES.get((method, level, sub))
     if operation is not None:
         return operation

@@ -91,7 +91,7 @@ def check_query(
 
 def string_to_sign(request: Signable, date: str, headers: Mapping[str, str], bucket: str = "") -> str:
     """What is signed of a request."""
-    lines = [request.method, headers.get("content-md5", ""), headers.get("content-type", ""), date]
+    lines = [request.method, *(headers.get(name, "").strip(" \t") for name in ("content-md5", "content-type")), date]
     names = [name for name in sorted(headers) if name.startswith("x-amz-")]
     lines += [name + ":" + headers[name].strip(" \t") for name in names]
     resource = f"/{bucket}{request.path}" if bucket else request.path

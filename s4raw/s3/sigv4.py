@@ -126,7 +126,9 @@ def authenticate(
     if query := request.query:
         if "X-Amz-SignedHeaders=host&" in query and not authorization and _is_bare(request):
             url = (request.method, request.path, query, request.headers.get("host", ""))
-            return _in_time(now, *_bare_url(credentials, region, *url))
+            identity, seconds, expires = _bare_url(credentials, region, *url)
+            if not identity.chunks:  # a body's chunks count once
+                return _in_time(now, identity, seconds, expires)
         if "X-Amz-" in query and (params := _parameters(query)).keys() & {*_REQUIRED[:3]}:
             _only_one(authorization)
             return _in_time(now, *_presigned(request, params, credentials, region))
@@ -228,8 +230,8 @@ def _components(authorization: str) -> tuple[str, str, str]:
 
 
 def _is_bare(request: Signable) -> bool:
-    """Whether all that can be signed of a request to a presigned URL is the URL, and it counts more than once."""
-    return not any(name[:6] == "x-amz-" for name in request.headers) and "STREAMING-" not in request.query
+    """Whether all of a request that a presigned URL can cover is the URL and the host."""
+    return not any(name[:6] == "x-amz-" for name in request.headers)
 
 
 @lru_cache(maxsize=1024)

@@ -35,6 +35,11 @@ def text(value: str) -> str:
     return value.translate(_ESCAPES) if _SPECIAL.search(value) else value
 
 
+def can_hold(value: str) -> bool:
+    """Whether XML 1.0 can hold a text."""
+    return not _ILLEGAL.search(value)
+
+
 def plain(value: str) -> str:
     """A text as ``text`` has it, but with U+FFFD for what a parser would choke on."""
     return text(_ILLEGAL.sub("\ufffd", value))

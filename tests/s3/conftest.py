@@ -4,6 +4,7 @@ import gc
 import http.client
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -17,7 +18,6 @@ from botocore.config import Config
 from botocore.credentials import Credentials as BotoCredentials
 from botocore.exceptions import ClientError
 
-from s4raw.log import Log
 from s4raw.net import Stream, listen
 from s4raw.objects.base import Backend
 from s4raw.objects.memory import MemoryBackend
@@ -37,18 +37,22 @@ BACKENDS: dict[str, Callable[[Path], Backend]] = {"memory": lambda directory: Me
 class Service:
     """The S3 application on a port; a context manager."""
 
-    def __init__(self, backend: Backend, **options: Any) -> None:
-        settings = Settings(Credentials({ACCESS_KEY: SECRET_KEY}), REGION, **options)
+    def __init__(self, backend: Backend, complaints: list[str], **options: Any) -> None:
+        def log(event: str, details: str = "") -> None:
+            if event == "error":
+                complaints.append(details)
+
+        settings = Settings(**{"credentials": Credentials({ACCESS_KEY: SECRET_KEY}), "region": REGION} | options)
         self.lines: list[str] = []
-        self.app = App(backend, settings, log=Log("s3-test"), access_log=self.lines.append)
+        self.app = App(backend, settings, log=log, access_log=self.lines.append)
         self.listener = listen("127.0.0.1", 0)
         self.port: int = self.listener.getsockname()[1]
         self.acceptor = Acceptor(
             self.listener,
             Stream,
-            lambda connection: serve_connection(connection, self.app.handle),
+            lambda connection: serve_connection(connection, self.app.handle, log=log),
             refuse,
-            Log("s3-test"),
+            log,
             max_connections=100,
         )
 
@@ -86,9 +90,52 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
 
 
 @pytest.fixture
-def service(backend: Backend) -> Iterator[Service]:
-    with Service(backend) as found:
-        yield found
+def complaints() -> list[str]:
+    """What the server logged as its own fault."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def no_complaints(complaints: list[str]) -> Iterator[None]:
+    """No test makes the server find fault with itself."""
+    yield
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment() -> Iterator[None]:
+    """What this machine's user has set up for AWS is not for these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "*")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        yield
+
+
+@pytest.fixture
+def serve(backend: Backend, complaints: list[str]) -> Iterator[Callable[..., Service]]:
+    """Starts servers over the backend with settings of the test's own: ``serve(anonymous=True)``."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Service(backend, complaints, **options))
+
+
+@pytest.fixture
+def service(serve: Callable[..., Service]) -> Service:
+    """A server."""
+    return serve()
+
+
+@pytest.fixture
+def endpoint(service: Service) -> str:
+    """The URL of the server."""
+    return service.endpoint
+
+
+@pytest.fixture
+def keys() -> tuple[str, str]:
+    """The access key and the secret that servers know."""
+    return ACCESS_KEY, SECRET_KEY
 
 
 @pytest.fixture(scope="session")
@@ -101,10 +148,10 @@ def new_client(boto: boto3.Session) -> Iterator[Callable[..., BaseClient]]:
     """Makes clients: ``new_client(service, request_checksum_calculation="when_required")``."""
     clients: list[BaseClient] = []
 
-    def make(service: Service, **options: Any) -> BaseClient:
+    def make(service: Service, host: str = "", **options: Any) -> BaseClient:
         options.setdefault("s3", {"addressing_style": "path"})
-        config = Config(retries={"max_attempts": 1, "mode": "standard"}, signature_version="s3v4", **options)
-        clients.append(boto.client("s3", endpoint_url=service.endpoint, config=config))
+        config = Config(retries={"total_max_attempts": 1}, signature_version="s3v4", **options)
+        clients.append(boto.client("s3", endpoint_url=host or service.endpoint, config=config))
         return clients[-1]
 
     yield make
@@ -121,9 +168,23 @@ def s3(service: Service, new_client: Callable[..., BaseClient]) -> Any:
 
 
 @pytest.fixture
+def plain(service: Service, new_client: Callable[..., BaseClient]) -> Any:
+    """boto3 that sends checksums only where S3 requires them."""
+    return new_client(
+        service, request_checksum_calculation="when_required", response_checksum_validation="when_required"
+    )
+
+
+@pytest.fixture
 def bucket(s3: Any) -> str:
     s3.create_bucket(Bucket="bucket")
     return "bucket"
+
+
+@pytest.fixture
+def other_bucket(s3: Any) -> str:
+    s3.create_bucket(Bucket="other-bucket")
+    return "other-bucket"
 
 
 Raw = Callable[..., Reply]

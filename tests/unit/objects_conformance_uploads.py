@@ -276,6 +276,13 @@ class Multipart:
         assert merged(bucket.uploads(KEY.bucket, Query(after="a"), first.id)) == ["a", "b"]
         assert merged(bucket.uploads(KEY.bucket, Query(after="a"), second.id)) == ["b"]
 
+    def test_a_marker_in_a_common_prefix_leaves_out_the_prefix(self, bucket):
+        for name in ["a/1", "a/1", "a/2", "b"]:
+            bucket.create_upload(Key(KEY.bucket, name), Attributes())
+        first = bucket.uploads(KEY.bucket, Query()).uploads[0]
+        for marker in ["", first.id]:
+            assert merged(bucket.uploads(KEY.bucket, Query("", "/", "a/1"), marker)) == ["b"]
+
     def test_a_page_of_no_uploads_is_not_truncated(self, bucket):
         bucket.create_upload(KEY, Attributes())
         uploads, prefixes, truncated = bucket.uploads(KEY.bucket, Query(limit=0))

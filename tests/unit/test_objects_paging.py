@@ -66,6 +66,7 @@ def test_uploads_roll_up_as_objects_do(all_names, query):
 @given(names, names)
 def test_the_successor_of_a_prefix_is_the_lowest_name_behind_it(prefix, name):
     following = successor(prefix)
+    assert following is None or following.encode()
     if name.startswith(prefix):
         assert following is None or name < following
     elif name > prefix:

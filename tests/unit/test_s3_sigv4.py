@@ -12,6 +12,7 @@ from s4raw.s3.credentials import Credentials
 from s4raw.s3.errors import CODES, S3Error
 from s4raw.s3.signing import (
     canonical_headers,
+    canonical_query,
     canonical_request,
     presign,
     sign_headers,
@@ -205,6 +206,19 @@ def test_what_was_checked_once_is_not_believed_of_anything_else() -> None:
         authenticate(presigned(), Credentials({"a": "b"}), NOW)
     with refused(QUERY_ERROR, 400):
         authenticate(presigned(region="here"), keys, NOW, region="there")
+
+
+def test_each_body_of_a_presigned_url_has_its_own_chunks() -> None:
+    query = canonical_query(presigned().query.replace("a=1", f"X-Amz-Content-Sha256={STREAMING}"), "X-Amz-Signature")
+    scope, key = "20130524/us-east-1/s3/aws4_request", signing_key(SECRET_KEY, "20130524", "us-east-1")
+    canonical = canonical_request("PUT", "/b/k", query, f"host:{HOST}\n", "host", STREAMING)
+    seed = key.sign(string_to_sign("20130524T000000Z", scope, canonical))
+    first = key.sign(f"AWS4-HMAC-SHA256-PAYLOAD\n20130524T000000Z\n{scope}\n{seed}\n{EMPTY}\n{EMPTY}")
+    for _ in range(2):
+        asked = Asked("PUT", "/b/k", f"{query}&X-Amz-Signature={seed}", {"host": HOST})
+        found = authenticate(asked, KEYS, NOW)
+        assert found.payload == STREAMING and found.chunks
+        found.chunks.chunk(first, EMPTY)
 
 
 def test_a_presigned_url_may_sign_headers() -> None:

@@ -332,10 +332,16 @@ def _verify(
     text = string_to_sign(timestamp, place, canonical)
     expected = scope.key.sign(text)
     if not same(expected, signature):
-        # Some clients sign the path as they send it, not as S3 would encode it: that binds as much.
-        as_sent = canonical_request(request.method, request.path, query, lines, signed, payload)
-        expected = scope.key.sign(string_to_sign(timestamp, place, as_sent))
-        if path == request.path or not same(expected, signature):
+        others = []
+        if path != request.path:  # some clients sign the path as they send it, not as S3 would encode it: as binding
+            others.append(canonical_request(request.method, request.path, query, lines, signed, payload))
+        if not canonical.isascii():  # botocore signs a header beyond ASCII as UTF-8, and sends it as Latin-1
+            others.append(canonical.encode().decode("latin-1"))
+        for other in others:
+            expected = scope.key.sign(string_to_sign(timestamp, place, other))
+            if same(expected, signature):
+                break
+        else:
             raise S3Error(
                 "SignatureDoesNotMatch",
                 AWSAccessKeyId=scope.access_key,

@@ -2,11 +2,10 @@
 
 import gc
 import http.client
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import boto3
@@ -16,70 +15,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.credentials import Credentials as BotoCredentials
-from botocore.exceptions import ClientError
 
-from s4raw.net import Stream, listen
 from s4raw.objects.base import Backend
-from s4raw.objects.memory import MemoryBackend
-from s4raw.s3.app import App
-from s4raw.s3.call import Settings
-from s4raw.s3.credentials import Credentials
-from s4raw.s3.session import refuse, serve_connection
-from s4raw.serving import Acceptor
 
-ACCESS_KEY, SECRET_KEY = "AKIDOFTHETESTSEXAMPLE", "the-secret-of-the-tests/EXAMPLE+KEY"
-REGION = "us-east-1"
-
-# name -> makes a backend, given a directory of its own
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"memory": lambda directory: MemoryBackend()}
-
-
-class Service:
-    """The S3 application on a port; a context manager."""
-
-    def __init__(self, backend: Backend, complaints: list[str], **options: Any) -> None:
-        def log(event: str, details: str = "") -> None:
-            if event == "error":
-                complaints.append(details)
-
-        settings = Settings(**{"credentials": Credentials({ACCESS_KEY: SECRET_KEY}), "region": REGION} | options)
-        self.lines: list[str] = []
-        self.app = App(backend, settings, log=log, access_log=self.lines.append)
-        self.listener = listen("127.0.0.1", 0)
-        self.port: int = self.listener.getsockname()[1]
-        self.acceptor = Acceptor(
-            self.listener,
-            Stream,
-            lambda connection: serve_connection(connection, self.app.handle, log=log),
-            refuse,
-            log,
-            max_connections=100,
-        )
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> "Service":
-        self._stack = threading.stack_size()
-        self._thread = threading.Thread(target=self.acceptor.run)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.acceptor.stop()
-        self._thread.join()
-        self.acceptor.drain(10)
-        self.acceptor.close()
-        threading.stack_size(self._stack)
-
-
-class Reply(NamedTuple):
-    """The answer to a raw request."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
+from .service import ACCESS_KEY, BACKENDS, REGION, SECRET_KEY, Raw, Reply, Service
 
 
 @pytest.fixture(params=list(BACKENDS))
@@ -187,9 +126,6 @@ def other_bucket(s3: Any) -> str:
     return "other-bucket"
 
 
-Raw = Callable[..., Reply]
-
-
 @pytest.fixture
 def raw(service: Service) -> Iterator[Raw]:
     """Sends requests that no client would: ``raw("GET", "/bucket?acl", headers={...}, sign=False)``."""
@@ -214,12 +150,3 @@ def raw(service: Service) -> Iterator[Raw]:
 
     yield send
     connection.close()
-
-
-def fails(code: str, status: int, call: Callable[..., object], **arguments: Any) -> dict[str, Any]:
-    """Check that a call of a client fails with this code and status; what the answer said besides."""
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    found: dict[str, Any] = caught.value.response  # type: ignore[assignment]
-    assert (found["Error"]["Code"], found["ResponseMetadata"]["HTTPStatusCode"]) == (code, status), found
-    return found

@@ -7,7 +7,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from conftest import ACCESS_KEY, Raw, fails
+from conftest import wait_for
+
+from .service import ACCESS_KEY, Raw, fails
 
 
 def test_errors_are_xml_with_the_ids_of_the_headers(raw: Raw, bucket: str) -> None:
@@ -109,6 +111,7 @@ def test_the_access_log(s3: Any, bucket: str, service: Any, raw: Raw) -> None:
     s3.get_object(Bucket=bucket, Key="key")["Body"].read()
     url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"})
     raw("GET", url.removeprefix(service.endpoint), sign=False)
+    wait_for(lambda: len(service.lines) == 4, "the line that follows the last answer")
     lines = service.lines[-3:]
     assert re.fullmatch(rf"127\.\S+ {ACCESS_KEY} put_object PUT /bucket/key 200 0 [\d.]+ms [0-9A-F]{{16}}", lines[0])
     assert re.fullmatch(rf"127\.\S+ {ACCESS_KEY} get_object GET /bucket/key 200 5 [\d.]+ms [0-9A-F]{{16}}", lines[1])

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from conftest import Raw, fails
+
+from .service import Raw, fails
 
 
 def test_buckets_come_and_go(s3: Any) -> None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from conftest import Raw, fails
+
+from .service import Raw, fails
 
 KEYS = ["asdf", "boo/bar", "boo/baz/xyzzy", "cquux/bla", "cquux/thud", "foo", "ü/1"]
 

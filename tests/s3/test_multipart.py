@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from uploads import KEY, PART, begin, code, content, etag_of, finish, get, put
+
+from .uploads import KEY, PART, begin, code, content, etag_of, finish, get, put
 
 
 def test_parts_become_an_object(s3: Any, bucket: str) -> None:

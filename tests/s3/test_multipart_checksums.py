@@ -11,7 +11,8 @@ import pytest
 from awscrt import checksums as crt
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
-from uploads import KEY, MIB, PART, begin, code, content, etag_of, finish, get, put
+
+from .uploads import KEY, MIB, PART, begin, code, content, etag_of, finish, get, put
 
 FULL, COMPOSITE = "FULL_OBJECT", "COMPOSITE"
 ALGORITHMS = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]

@@ -7,7 +7,8 @@ import socket
 from typing import Any
 
 import pytest
-from conftest import Raw, fails
+
+from .service import Raw, fails
 
 BODY = b"0123456789" * 10
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from uploads import KEY, PART, begin, code, content, etag_of, finish, get, put
+
+from .uploads import KEY, PART, begin, code, content, etag_of, finish, get, put
 
 
 def copied(s3: Any, bucket: str, upload: str, number: int, source: str, **options: Any) -> dict[str, Any]:

@@ -33,6 +33,7 @@ MAX_BUFFERS = 512  # in one sendmsg, which takes 1024
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _DISK = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)  # what only a file can fail with
 _TIMEVAL = struct.Struct("@ll")
+_RESET = struct.pack("ii", 1, 0)
 
 
 class FileSlice(NamedTuple):
@@ -99,18 +100,16 @@ def _set_timeout(sock: Socket, option: int, seconds: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, part))
 
 
-class Channel:
-    """One connection: frames and bodies, in and out.
+class Stream:
+    """One connection's bytes, in and out.
 
-    Any method may raise ConnectionLost, PeerTimeout or ProtocolError; a channel that raised must be closed.
+    Any method may raise ConnectionLost or PeerTimeout; a stream that raised must be closed.
     ``peer`` is the other end as ``address:port``.
     """
 
-    def __init__(self, sock: Socket, peer: str, capacity: int = SERVER_CAPACITY) -> None:
-        """``capacity`` is how many bytes of frames are received at once."""
+    def __init__(self, sock: Socket, peer: str) -> None:
         self.peer = peer
         self._sock = sock
-        self._decoder = Decoder(capacity)
         self._receive_seconds = STALL_SECONDS
         self._queue: list[bytes | memoryview] = []
         self._queued = 0
@@ -119,13 +118,12 @@ class Channel:
         _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
         _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
 
+    def handshake(self, seconds: float) -> None:
+        """Do what comes before the first byte, within ``seconds``: nothing, on plain TCP."""
+
     def fileno(self) -> int:
         """The socket's descriptor, for poll."""
         return self._sock.fileno()
-
-    def limit_headers(self, max_header: int) -> None:
-        """Accept headers of at most this many bytes from now on."""
-        self._decoder.max_header = max_header
 
     def receive_timeout(self, seconds: float) -> None:
         """Wait at most this long for the next bytes."""
@@ -146,16 +144,6 @@ class Channel:
                 self._sock.sendall(memoryview(b"".join(buffers))[sent:])
         except OSError as error:
             raise self._failure(error, "sending") from None
-
-    def send_soon(self, *buffers: bytes) -> None:
-        """Send, at once if nothing more is here to be answered, else together with the next answers.
-
-        So a train of small requests is answered by few system calls.
-        """
-        if self._decoder.buffered:
-            self.queue(*buffers)
-        else:
-            self.send(*buffers)
 
     def queue(self, *buffers: bytes | memoryview) -> None:
         """Send together with what comes next, at the latest before this channel waits for bytes."""
@@ -190,6 +178,107 @@ class Channel:
                 raise
             raise self._failure(error, "sending") from None
 
+    def receive_into(self, view: memoryview, *, whole: bool = False) -> int:
+        """Receive some bytes, 0 at the end. ``whole``: as many as ``view`` takes, unless the peer makes a pause."""
+        if self._queue:
+            self.flush()
+        try:
+            return self._sock.recv_into(view, 0, socket.MSG_WAITALL if whole else 0)
+        except OSError as error:
+            raise self._failure(error, "waiting for bytes") from None
+
+    def receive(self, count: int, *, whole: bool = False) -> bytes:
+        """Receive at most ``count`` bytes, none at the end. ``whole``: all of them, unless the peer makes a pause."""
+        if self._queue:
+            self.flush()
+        try:
+            return self._sock.recv(count, socket.MSG_WAITALL if whole else 0)
+        except OSError as error:
+            raise self._failure(error, "waiting for bytes") from None
+
+    def _failure(self, error: OSError, doing: str) -> S4Error:
+        if error.errno in (errno.EAGAIN, errno.ETIMEDOUT):
+            return PeerTimeout(f"the peer was silent for too long while {doing}", server=self.peer)
+        return ConnectionLost(f"the connection was lost while {doing}: {error.strerror}", server=self.peer)
+
+    def readable(self, seconds: float = 0.0) -> bool:
+        """Whether bytes, or the end, come within ``seconds``."""
+        return _poll(self._sock.fileno(), select.POLLIN, seconds)
+
+    def gone(self) -> bool:
+        """Whether the peer closed its end."""
+        return _poll(self._sock.fileno(), GONE, 0.0)
+
+    def hang_up(self) -> None:
+        """End the connection from another thread: its reads and writes return at once.
+
+        Once it is closed the peer gets a reset, or one that is in the middle of sending would wait for us to read on.
+        """
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def abort(self) -> None:
+        """Close the connection by a reset, so that what was sent cannot look whole."""
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            pass
+        self.close()
+
+    def stop_reading(self) -> None:
+        """Let what has arrived be read, and then the end, from another thread."""
+        try:
+            self._sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+
+    def stop_writing(self) -> None:
+        """Let the peer read what was sent, and then the end."""
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def linger(self, seconds: float = 1.0) -> None:
+        """Close our direction and read on for a moment: closing with unread bytes would destroy what was sent last."""
+        self.stop_writing()
+        scratch = memoryview(bytearray(64 << 10))
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.receive_timeout(left)
+            if not Stream.receive_into(self, scratch):  # nobody looks at them, so nobody need decrypt them
+                return
+
+    def close(self) -> None:
+        """Close the connection; twice is fine."""
+        self._sock.close()
+
+
+class Channel(Stream):
+    """A connection that speaks the ring's protocol: frames and bodies, in and out.
+
+    Any method may raise ProtocolError too.
+    """
+
+    def __init__(self, sock: Socket, peer: str, capacity: int = SERVER_CAPACITY) -> None:
+        """``capacity`` is how many bytes of frames are received at once."""
+        super().__init__(sock, peer)
+        self._decoder = Decoder(capacity)
+
+    def limit_headers(self, max_header: int) -> None:
+        """Accept headers of at most this many bytes from now on."""
+        self._decoder.max_header = max_header
+
+    def send_soon(self, *buffers: bytes) -> None:
+        """Send, at once if nothing more is here to be answered, else together with the next answers.
+
+        So a train of small requests is answered by few system calls.
+        """
+        if self._decoder.buffered:
+            self.queue(*buffers)
+        else:
+            self.send(*buffers)
+
     def next_frame(self, idle_seconds: float = STALL_SECONDS) -> Frame | None:
         """The next frame, or None at a clean end of the connection.
 
@@ -204,7 +293,7 @@ class Channel:
                 if now >= deadline:
                     raise PeerTimeout("a frame was not complete in time", server=self.peer)
                 self.receive_timeout(deadline - now)
-            count = self._receive(decoder.space()) if decoder.buffered else self._wait(idle_seconds)
+            count = self.receive_into(decoder.space()) if decoder.buffered else self._wait(idle_seconds)
             if not count:
                 if decoder.buffered:
                     raise ConnectionLost("the connection ended inside a frame", server=self.peer)
@@ -217,7 +306,7 @@ class Channel:
         while True:
             self.receive_timeout(min(seconds, STALL_SECONDS))
             try:
-                return self._receive(self._decoder.space())
+                return self.receive_into(self._decoder.space())
             except PeerTimeout:
                 seconds -= STALL_SECONDS
                 if seconds <= 0:
@@ -235,11 +324,7 @@ class Channel:
 
     def readable(self, seconds: float = 0.0) -> bool:
         """Whether bytes, or the end, come within ``seconds``."""
-        return self.pending or _poll(self._sock.fileno(), select.POLLIN, seconds)
-
-    def gone(self) -> bool:
-        """Whether the peer closed its end."""
-        return _poll(self._sock.fileno(), GONE, 0.0)
+        return self.pending or super().readable(seconds)
 
     def read_into(self, view: memoryview) -> int:
         """Fill ``view`` with the body, as far as it reaches; returns the bytes read, 0 at the body's end."""
@@ -250,7 +335,7 @@ class Channel:
         if done < want:
             self.receive_timeout(STALL_SECONDS)
         while done < want:
-            count = self._receive(view[done:want], socket.MSG_WAITALL)
+            count = self.receive_into(view[done:want], whole=True)
             if not count:
                 raise ConnectionLost("the connection ended inside a body", server=self.peer)
             self._decoder.passed(count)
@@ -271,12 +356,7 @@ class Channel:
 
     def _take(self, count: int) -> bytes:
         """The next bytes of the body from the socket itself, as many as it gives of ``count``."""
-        if self._queue:
-            self.flush()
-        try:
-            chunk = self._sock.recv(count, socket.MSG_WAITALL)
-        except OSError as error:
-            raise self._failure(error, "waiting for bytes") from None
+        chunk = self.receive(count, whole=True)
         if not chunk:
             raise ConnectionLost("the connection ended inside a body", server=self.peer)
         self._decoder.passed(len(chunk))
@@ -287,55 +367,6 @@ class Channel:
         scratch = memoryview(bytearray(min(64 << 10, self._decoder.body_left)))
         while self._decoder.body_left:
             self.read_into(scratch)
-
-    def _receive(self, view: memoryview, flags: int = 0) -> int:
-        if self._queue:
-            self.flush()
-        try:
-            return self._sock.recv_into(view, 0, flags)
-        except OSError as error:
-            raise self._failure(error, "waiting for bytes") from None
-
-    def _failure(self, error: OSError, doing: str) -> S4Error:
-        if error.errno in (errno.EAGAIN, errno.ETIMEDOUT):
-            return PeerTimeout(f"the peer was silent for too long while {doing}", server=self.peer)
-        return ConnectionLost(f"the connection was lost while {doing}: {error.strerror}", server=self.peer)
-
-    def hang_up(self) -> None:
-        """End the connection from another thread: its reads and writes return at once.
-
-        Once it is closed the peer gets a reset, or one that is in the middle of sending would wait for us to read on.
-        """
-        try:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def stop_reading(self) -> None:
-        """Let what has arrived be read, and then the end, from another thread."""
-        try:
-            self._sock.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass
-
-    def stop_writing(self) -> None:
-        """Let the peer read what was sent, and then the end."""
-        self._sock.shutdown(socket.SHUT_WR)
-
-    def linger(self, seconds: float = 1.0) -> None:
-        """Close our direction and read on for a moment: closing with unread bytes would destroy what was sent last."""
-        self.stop_writing()
-        scratch = memoryview(bytearray(64 << 10))
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self.receive_timeout(left)
-            if not self._receive(scratch):
-                return
-
-    def close(self) -> None:
-        """Close the connection; twice is fine."""
-        self._sock.close()
 
 
 def _poll(fd: int, events: int, seconds: float) -> bool:

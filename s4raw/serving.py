@@ -10,20 +10,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Generic, TypeVar
 
 from s4raw.log import Log
-from s4raw.net import Channel, Socket, accept
+from s4raw.net import Socket, Stream, accept
 
 STACK_BYTES = 256 << 10
 LINGER_SECONDS = 1.0  # how long a refused peer may take to read why
 ACCEPT_RETRY_SECONDS = 0.1
 YIELD_SECONDS = 0.002
 
+S = TypeVar("S", bound=Stream)
 
-class Connection:
+
+class Connection(Generic[S]):
     """One connection's place in the service: its channel, and whether a request is being worked on."""
 
-    def __init__(self, acceptor: Acceptor, channel: Channel) -> None:
+    def __init__(self, acceptor: Acceptor[S], channel: S) -> None:
         self.channel = channel
         self._acceptor = acceptor
         self._busy = False
@@ -46,8 +49,10 @@ class Connection:
             self.channel.stop_reading()
 
 
-class Acceptor:
+class Acceptor(Generic[S]):
     """Runs ``handle(connection)`` in a thread for each connection; ``refuse(channel)`` answers those over the cap.
+
+    ``wrap`` makes a socket and the name of its other end into the channel that both of them take.
 
     ``run`` returns once ``stop`` was called, or ``lifeline`` (a descriptor) reached its end; ``drain`` then ends what
     still runs. ``stop`` may be called from a signal handler.
@@ -56,8 +61,9 @@ class Acceptor:
     def __init__(
         self,
         listener: Socket,
-        handle: Callable[[Connection], None],
-        refuse: Callable[[Channel], None],
+        wrap: Callable[[Socket, str], S],
+        handle: Callable[[Connection[S]], None],
+        refuse: Callable[[S], None],
         log: Log,
         *,
         max_connections: int,
@@ -72,6 +78,7 @@ class Acceptor:
         self.lock = threading.Lock()
         self.draining = False
         self._listener = listener
+        self._wrap = wrap
         self._handle = handle
         self._refuse = refuse
         self._log = log
@@ -80,8 +87,8 @@ class Acceptor:
         self._connected = connected
         self._may_accept = may_accept
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._threads: dict[threading.Thread, Connection] = {}
-        self._lingering: deque[tuple[float, Channel]] = deque()
+        self._threads: dict[threading.Thread, Connection[S]] = {}
+        self._lingering: deque[tuple[float, S]] = deque()
 
     def stop(self) -> None:
         """Make ``run`` return."""
@@ -117,7 +124,7 @@ class Acceptor:
                 time.sleep(ACCEPT_RETRY_SECONDS)  # or the loop would spin until a descriptor is free
             return
         try:
-            channel = Channel(sock, peer)
+            channel = self._wrap(sock, peer)
         except OSError:
             sock.close()
             return
@@ -126,7 +133,7 @@ class Acceptor:
         else:
             self._start(channel)
 
-    def _start(self, channel: Channel) -> None:
+    def _start(self, channel: S) -> None:
         connection = Connection(self, channel)
         thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         with self.lock:
@@ -140,7 +147,7 @@ class Acceptor:
                 self._connected(len(self._threads))
             self._turn_away(channel)
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection[S]) -> None:
         try:
             self._handle(connection)
         finally:
@@ -149,7 +156,7 @@ class Acceptor:
                 self._threads.pop(threading.current_thread(), None)
                 self._connected(len(self._threads))
 
-    def _turn_away(self, channel: Channel) -> None:
+    def _turn_away(self, channel: S) -> None:
         """Say why, then keep the socket for a moment: closing it with unread bytes would destroy the answer."""
         with suppress(Exception):
             self._refuse(channel)

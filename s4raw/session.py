@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import NamedTuple
 
 from s4raw import wire
-from s4raw.digest import LEAF
+from s4raw.buffers import Buffers
 from s4raw.errors import (
     Busy,
     ConnectionLost,
@@ -30,29 +30,8 @@ from s4raw.serving import Connection
 from s4raw.wire import Frame
 
 PROGRESS_SECONDS = 0.5
-KEPT_BUFFERS = 8
 OUT_OF_STEP = (ConnectionLost, PeerTimeout, ProtocolError)  # after these the connection cannot be used any more
 _OURS = (DiskFull, StoreError, Corrupt, InternalError)  # what the one who runs the server should know of
-
-
-class Buffers:
-    """Receive buffers that are used again and again: memory touched for the first time is slow."""
-
-    def __init__(self) -> None:
-        self._kept: list[memoryview] = []
-
-    @contextmanager
-    def borrow(self) -> Iterator[memoryview]:
-        """A buffer of LEAF bytes with anything in it."""
-        try:
-            buffer = self._kept.pop()
-        except IndexError:
-            buffer = memoryview(bytearray(LEAF))
-        try:
-            yield buffer
-        finally:
-            if len(self._kept) < KEPT_BUFFERS:
-                self._kept.append(buffer)
 
 
 class Writers:
@@ -85,7 +64,7 @@ class Service(NamedTuple):
 class Session:
     """One client's connection: shakes hands, then answers its requests in order."""
 
-    def __init__(self, service: Service, connection: Connection) -> None:
+    def __init__(self, service: Service, connection: Connection[Channel]) -> None:
         self.service = service
         self.node = service.node
         self.channel: Channel = connection.channel

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "digest": {"errors"},
     "ring": {"record", "errors", "keys", "digest"},
     "blocks": {"record", "errors", "digest"},
+    "buffers": {"digest"},
     # the protocol and its connections
     "wire": {"record", "errors", "keys", "digest"},
     "net": {"record", "errors", "wire"},
@@ -64,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"errors", "disk"},
     "node": {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),
+        "objects.local",
     },
     "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node"},
     "compute": {"errors", "keys", "store", "procs", "bulk", "node", "tasks"},
@@ -75,27 +77,105 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "wire", "events", "disk", "bulk", "procs", "node", "tasks", "compute", "plans", "shipping"),
     },
     "session": {
-        *("errors", "keys", "digest", "wire", "net", "handshake", "serving"),
+        *("errors", "keys", "buffers", "wire", "net", "handshake", "serving"),
         *("node",),
     },
     "receiving": {"errors", "keys", "digest", "wire", "bodies", "session"},
-    "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "session", "receiving"},
+    "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "store", "session", "receiving"},
     "scrubbing": {"errors", "keys", "digest", "wire", "disk", "store", "node", "session"},
     "computing": {
         *("errors", "keys", "digest", "events", "wire", "net", "procs", "jobs", "compute", "plans", "calls", "session"),
     },
-    "server": {"wire", "session", "storing", "scrubbing", "computing"},
+    "server": {"wire", "session", "storing", "scrubbing", "computing", "objecting"},
     "workers": {"errors", "log"},
     "daemon": {
-        *("workers", "errors", "log", "ring", "wire", "net", "handshake", "serving"),
+        *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
+    "running": {"log", "net", "serving", "workers"},
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),
     "objects.base": {"errors", "keys"},
+    # S3: what clients speak
+    "s3": set(),
+    "s3.errors": {"errors"},
+    "s3.xml": {"s3.errors"},
+    "s3.call": {
+        *("keys", "objects.base", "s3.checksums", "s3.errors", "s3.payload", "s3.http", "s3.credentials", "s3.sigv4"),
+    },
+    "s3.headers": {"objects.base", "s3.errors"},
+    "s3.conditions": {"objects.base", "s3.errors", "s3.headers"},
+    "s3.buckets": {"s3", "s3.call", "s3.errors", "s3.headers", "s3.xml"},
+    "s3.listing": {"objects.base", "s3", "s3.buckets", "s3.call", "s3.errors", "s3.xml"},
+    "s3.objects": {
+        *("errors", "objects.base"),
+        *("s3", "s3.buckets", "s3.call", "s3.conditions", "s3.errors", "s3.headers", "s3.xml"),
+    },
+    "s3.deleting": {
+        *("errors", "keys"),
+        *("s3", "s3.buckets", "s3.call", "s3.conditions", "s3.errors", "s3.objects", "s3.xml"),
+    },
+    "s3.copying": {
+        *("errors", "keys", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions"),
+        *("s3.errors", "s3.headers", "s3.objects", "s3.payload", "s3.xml"),
+    },
+    "s3.multipart": {
+        *("objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.errors", "s3.headers", "s3.listing"),
+        "s3.xml",
+    },
+    "s3.parts": {
+        *("errors", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions", "s3.copying"),
+        *("s3.errors", "s3.headers", "s3.multipart", "s3.payload", "s3.xml"),
+    },
+    "s3.completing": {
+        *("errors", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions", "s3.errors"),
+        *("s3.payload", "s3.xml"),
+    },
+    "s3.formdata": {"s3.errors"},
+    "s3.forms": {
+        *("keys", "objects.base", "s3", "s3.call", "s3.errors", "s3.formdata", "s3.headers", "s3.payload"),
+        *("s3.policy", "s3.xml"),
+    },
+    "s3.routes": {
+        *("s3", "s3.call", "s3.errors", "s3.buckets", "s3.copying", "s3.deleting", "s3.listing", "s3.objects"),
+        *("s3.multipart", "s3.parts", "s3.completing", "s3.forms"),
+    },
+    "s3.app": {
+        *("errors", "keys", "log", "objects.base"),
+        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.sigv4", "s3.xml"),
+    },
+    "s3.checksums": {"s3.errors"},
+    "s3.aws_chunked": {"s3.errors"},
+    "s3.hashing": {"s3.checksums"},
+    "s3.payload": {"objects.base", "s3.errors", "s3.checksums", "s3.aws_chunked", "s3.hashing"},
     "objects.paging": {"objects.base"},
     "objects.memory": {"errors", "keys", "objects.base", "objects.paging"},
+    "s3.credentials": {"errors"},
+    "s3.signing": set(),
+    "s3.sigv2": {"s3.errors", "s3.credentials", "s3.signing"},
+    "s3.sigv4": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2"},
+    "s3.policy": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2", "s3.sigv4"},
+    # S3: what its clients say
+    "s3.head": set(),
+    "s3.incoming": {"errors", "buffers", "net", "s3.head"},
+    "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
+    "s3.tls": {"errors", "net"},
+    "s3.session": {"errors", "log", "net", "serving", "s3.http"},
+    "s3.daemon": {
+        *("errors", "handshake", "log", "net", "ring", "running", "serving"),
+        *("objects.base", "objects.local", "objects.ring", "s3", "s3.app", "s3.call", "s3.credentials", "s3.head"),
+        *("s3.session", "s3.tls"),
+    },
+    "objects.codec": {"errors", "keys", "objects.base"},
+    "objects.ring": {
+        *("errors", "keys", "digest", "ring", "wire", "connection", "bodies"),
+        *("objects", "objects.base", "objects.codec", "objects.paging"),
+    },
+    "objecting": {
+        *("errors", "keys", "digest", "wire", "session", "receiving", "store", "storing"),
+        *("objects", "objects.base", "objects.codec"),
+    },
     "objects.attributes": {"errors", "blocks", "objects.base"},
     "objects.locks": {"keys", "disk", "store"},
     "objects.sidecars": {
@@ -149,7 +229,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "output": {"errors"},
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
-    "verbs": {"arguments"},
+    "verbs": {"arguments", "errors"},
+    "verbs.s3": {"arguments", "s3.daemon"},
     "verbs.copy": {
         *("arguments", "output", "errors", "keys", "bodies", "client", "bulk", "files"),
         *("selection", "copying", "progress"),
@@ -178,9 +259,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 OWNERS: dict[str, set[str]] = {
     "xxhash": {"digest"},
     "docopt": {"arguments"},
+    "awscrt": {"s3.checksums"},
     "socket": set(),  # net has what it wraps
     "_socket": {"net"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
+    "ssl": {"s3.tls"},
     "selectors": set(),
     "socketserver": set(),
     "asyncio": set(),

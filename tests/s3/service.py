@@ -1,0 +1,88 @@
+"""The S3 application as a service of this process, and what its tests say often."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from botocore.exceptions import ClientError
+
+from s4raw.net import Stream, listen
+from s4raw.objects.base import Backend
+from s4raw.objects.local import open_local
+from s4raw.objects.memory import MemoryBackend
+from s4raw.s3.app import App
+from s4raw.s3.call import Settings
+from s4raw.s3.credentials import Credentials
+from s4raw.s3.session import refuse, serve_connection
+from s4raw.serving import Acceptor
+
+ACCESS_KEY, SECRET_KEY = "AKIDOFTHETESTSEXAMPLE", "the-secret-of-the-tests/EXAMPLE+KEY"
+REGION = "us-east-1"
+
+# name -> makes a backend, given a directory of its own
+BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "memory": lambda directory: MemoryBackend(),
+    "local": lambda directory: open_local(str(directory)),
+}
+
+
+class Service:
+    """The S3 application on a port; a context manager."""
+
+    def __init__(self, backend: Backend, complaints: list[str], **options: Any) -> None:
+        def log(event: str, details: str = "") -> None:
+            if event == "error":
+                complaints.append(details)
+
+        settings = Settings(**{"credentials": Credentials({ACCESS_KEY: SECRET_KEY}), "region": REGION} | options)
+        self.lines: list[str] = []
+        self.app = App(backend, settings, log=log, access_log=self.lines.append)
+        self.listener = listen("127.0.0.1", 0)
+        self.port: int = self.listener.getsockname()[1]
+        self.acceptor = Acceptor(
+            self.listener,
+            Stream,
+            lambda connection: serve_connection(connection, self.app.handle, log=log),
+            refuse,
+            log,
+            max_connections=100,
+        )
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> "Service":
+        self._stack = threading.stack_size()
+        self._thread = threading.Thread(target=self.acceptor.run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.acceptor.stop()
+        self._thread.join()
+        self.acceptor.drain(10)
+        self.acceptor.close()
+        threading.stack_size(self._stack)
+
+
+class Reply(NamedTuple):
+    """The answer to a raw request."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+Raw = Callable[..., Reply]
+
+
+def fails(code: str, status: int, call: Callable[..., object], **arguments: Any) -> dict[str, Any]:
+    """Check that a call of a client fails with this code and status; what the answer said besides."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    found: dict[str, Any] = caught.value.response  # type: ignore[assignment]
+    assert (found["Error"]["Code"], found["ResponseMetadata"]["HTTPStatusCode"]) == (code, status), found
+    return found

@@ -154,7 +154,7 @@ class HttpConnection(Incoming):
         """Say why the connection ends here, unless an answer was begun; one that was cut off must not look whole."""
         self._keep_alive = False
         if self.answered and not self.complete:
-            return self._stream.hang_up()
+            return self._stream.abort()
         if error.status and not self.answered:
             self._unread = True
             body = f"{error.reason}\n".encode()

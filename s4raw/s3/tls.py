@@ -70,6 +70,7 @@ class TlsStream(Stream):
         if self._queue:
             self.flush()
         done = 0
+        deadline = 0.0
         while done < len(view):
             try:
                 count = self._tls.read(len(view) - done, view[done:])
@@ -77,6 +78,12 @@ class TlsStream(Stream):
                 if done and not whole:
                     break
                 self._pass_on()
+                now = time.monotonic()
+                deadline = deadline or now + self._receive_seconds
+                if now > deadline:  # bytes come, but no record does
+                    raise PeerTimeout(
+                        "the peer was silent for too long while waiting for bytes", server=self.peer
+                    ) from None
                 try:
                     if self._feed():
                         continue
@@ -92,6 +99,7 @@ class TlsStream(Stream):
             if not count:
                 break
             done += int(count)
+            deadline = 0.0
         return done
 
     def receive(self, count: int, *, whole: bool = False) -> bytes:

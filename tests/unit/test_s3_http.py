@@ -16,7 +16,7 @@ from s4raw.s3.tls import server_context
 
 PUT = b"PUT /echo HTTP/1.1\r\nHost: h\r\n"
 CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
-QUICK = LIMITS._replace(idle_seconds=0.2, head_seconds=0.3, stall_seconds=0.3, linger_seconds=0.1)
+QUICK = LIMITS._replace(idle_seconds=1.0, head_seconds=1.0, stall_seconds=0.5, linger_seconds=0.1)
 
 
 @pytest.fixture
@@ -210,6 +210,14 @@ def test_an_answer_that_broke_off_does_not_look_whole(server: Server, path: str)
         client.send(GET.replace(b"/ ", path.encode() + b" "))
         with pytest.raises(AssertionError, match=r"ended|early"):
             client.answer()
+
+
+def test_an_answer_without_a_length_that_broke_off_ends_with_a_reset(server: Server) -> None:
+    with Client(server) as client:
+        client.send(b"GET /half HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            while client.sock.recv(1 << 16):
+                pass
 
 
 def test_a_file_that_is_too_short_is_noticed_before_a_small_answer_begins(server: Server) -> None:

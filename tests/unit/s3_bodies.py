@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
 
+from s4raw.s3 import signing
 from s4raw.s3.sigv4 import ChunkVerifier
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # of Amazon's examples
@@ -15,7 +16,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def signing_key() -> bytes:
+def _key() -> bytes:
     """The key that signs for a day, a region and S3."""
     key = b"AWS4" + SECRET.encode()
     for word in (DATE[:8], REGION, "s3", "aws4_request"):
@@ -25,7 +26,7 @@ def signing_key() -> bytes:
 
 def verifier(seed: str = "0" * 64) -> ChunkVerifier:
     """The server's side of what ``signed`` makes."""
-    return ChunkVerifier(signing_key(), DATE, SCOPE, seed)
+    return ChunkVerifier(signing.signing_key(SECRET, DATE[:8], REGION), DATE, SCOPE, seed)
 
 
 class _Chain:
@@ -36,7 +37,7 @@ class _Chain:
 
     def sign(self, kind: str, *hashes: str) -> str:
         text = "\n".join([f"AWS4-HMAC-SHA256-{kind}", DATE, SCOPE, self.last, *hashes])
-        self.last = hmac.new(signing_key(), text.encode(), "sha256").hexdigest()
+        self.last = hmac.new(_key(), text.encode(), "sha256").hexdigest()
         return self.last
 
 

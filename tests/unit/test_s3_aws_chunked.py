@@ -213,3 +213,11 @@ def test_the_other_encodings_stay_in_order() -> None:
     assert without_aws_chunked("aws-chunked") == ""
     assert without_aws_chunked("gzip, aws-chunked") == "gzip"
     assert without_aws_chunked("AWS-Chunked,zstd , gzip") == "zstd,gzip"
+
+
+def test_never_gives_more_than_was_announced() -> None:
+    found = b""
+    with pytest.raises(S3Error):
+        for piece in Decoder(pieces(unsigned(CHUNKS), (1,)), len(CONTENT) - 1):
+            found += piece
+    assert found == b"".join(CHUNKS[:-1])

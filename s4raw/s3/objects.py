@@ -109,11 +109,11 @@ def _described(call: Call, info: Info, wanted: Range | None, start: int, end: in
     """The status and the headers of an answer with the bytes from ``start`` to ``end``."""
     found, attributes = headers.of_info(info), info.attributes
     if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and attributes.checksums:
-        if start == 0 and end == info.size:
-            found += headers.of_checksums(attributes)
-        elif wanted is not None and wanted.part is not None:
+        if wanted is not None and wanted.part is not None and attributes.parts:
             part = attributes.parts[wanted.part - 1]
-            found += [(f"x-amz-checksum-{name.lower()}", value) for name, value in part.checksums.items()]
+            found += headers.of_checksums(attributes._replace(checksums=part.checksums))
+        elif start == 0 and end == info.size:
+            found += headers.of_checksums(attributes)
     status = 200
     if wanted is not None:
         if wanted.part is None or info.size:

@@ -85,8 +85,16 @@ def test_known_checksums_of_three_parts(s3: Any, bucket: str, algorithm: str) ->
     assert [part[name] for part in attributes["ObjectParts"]["Parts"]] == expected
     for number in (1, 2, 3):
         part = s3.get_object(Bucket=bucket, Key=KEY, PartNumber=number, ChecksumMode="ENABLED")
-        assert part[name] == expected[number - 1]
+        assert (part[name], part["ChecksumType"]) == (expected[number - 1], kind)
         part["Body"].read()
+
+
+def test_the_only_part_has_a_checksum_of_its_own(s3: Any, bucket: str) -> None:
+    upload = begin(s3, bucket, ChecksumAlgorithm="SHA256")
+    finish(s3, bucket, upload, [put(s3, bucket, upload, 1, b"x", ChecksumAlgorithm="SHA256")])
+    for number, expected in ({"PartNumber": 1}, value("SHA256", b"x")), ({}, composite("SHA256", b"x")):
+        found = s3.head_object(Bucket=bucket, Key=KEY, ChecksumMode="ENABLED", **number)
+        assert found["ChecksumSHA256"] == expected
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 A key is a read-only file under ``ROOT/<bucket>/``, its record (see ``blocks``) the extended attribute ``user.s4raw``.
 Publishing is one atomic step: an unnamed file (O_TMPFILE) is filled, marked with its record, and linked into place,
-which refuses to replace. A crash leaves the whole key or nothing. ``docs/format.md`` describes what is on disk.
+which refuses to replace; ``replace``, which S3 needs, renames it into place. A crash leaves the whole key or nothing.
+``docs/format.md`` describes what is on disk.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
-from s4raw import layout, tree
+from s4raw import layout, tree, walking
 from s4raw.blocks import Record
 from s4raw.digest import digest_file, verify
 from s4raw.disk import DataDirectory, disk_error, disk_errors
@@ -65,13 +68,23 @@ class Store:
 
         ``fd`` may be a draft, or any file of the same file system that nobody writes to any more.
         """
+        self._publish(fd, key, record, self._link)
+
+    def replace(self, fd: int, key: Key, record: Record) -> None:
+        """Make the file behind ``fd`` the key, also in place of another, in one step: readers see either of them.
+
+        Raises BadKey, DiskFull, StoreError. ``fd`` as in ``publish``.
+        """
+        self._publish(fd, key, record, self._rename)
+
+    def _publish(self, fd: int, key: Key, record: Record, place: Callable[[int, list[str], Key], None]) -> None:
         check_key(key)
         names = [key.bucket, *layout.to_names(key.name)]
         try:
             with disk_errors(key):
                 os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())
                 os.fchmod(fd, 0o444)
-                self._link(fd, names, key)
+                place(fd, names, key)
         except BaseException:
             tree.prune(self.data.root, names[:-1])
             raise
@@ -86,6 +99,25 @@ class Store:
             except FileNotFoundError:
                 continue  # a delete pruned the directory in between
         raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
+
+    def _rename(self, fd: int, names: list[str], key: Key) -> None:
+        temporary = f"replace-{os.getpid()}-{threading.get_ident()}"
+        os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd, dst_dir_fd=self.data.tmp)
+        try:
+            for _ in range(_RACES):
+                try:
+                    with (
+                        tree.descend(self.data.root, names[:-1], self._make_directory) as parent,
+                        self.data.removals(alone=False),  # or what makes way at this moment would undo it
+                    ):
+                        return _rename(temporary, self.data.tmp, names[-1], parent)
+                except FileNotFoundError:
+                    continue  # a delete pruned the directory in between
+            raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=self.data.tmp)
+            raise
 
     def publish_file(self, fd: int, key: Key) -> Record:
         """Digest the file behind ``fd`` and publish it as the key."""
@@ -103,7 +135,7 @@ class Store:
 
     def open(self, key: Key) -> Stored:
         """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
-        fd, status, path = self._open_file(key)
+        fd, status, path = self.open_file(key)
         try:
             record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
             if record.size != status.st_size:
@@ -156,7 +188,7 @@ class Store:
             raise
         return stored
 
-    def _open_file(self, key: Key) -> tuple[int, os.stat_result, str]:
+    def open_file(self, key: Key) -> tuple[int, os.stat_result, str]:
         """A descriptor of the key's file, its status, and its path below the data directory. Raises NoSuchKey."""
         path = layout.to_path(*key) or "/".join([check_key(key).bucket, *layout.to_names(key.name)])
         try:
@@ -179,14 +211,14 @@ class Store:
     def exists(self, key: Key) -> bool:
         """Whether a key is stored."""
         try:
-            os.close(self._open_file(key)[0])
+            os.close(self.open_file(key)[0])
         except NoSuchKey:
             return False
         return True
 
     def path(self, key: Key) -> str:
         """The absolute path of a stored key, for commands. Raises NoSuchKey."""
-        fd, _, path = self._open_file(key)
+        fd, _, path = self.open_file(key)
         os.close(fd)
         return os.path.join(self.data.path, path)
 
@@ -214,7 +246,7 @@ class Store:
                 innermost = tree.descend(self.data.root, names)
             except FileNotFoundError:
                 return
-            yield from tree.walk(innermost.fd, directory + slash, rest, recursive)
+            yield from walking.walk(innermost.fd, directory + slash, rest, recursive)
 
     def names(self, directory: Key) -> Iterator[str]:
         """The names of all keys below a directory, in order of their UTF-8 bytes."""
@@ -309,6 +341,20 @@ def _is_bucket(name: str) -> bool:
     except BadKey:
         return False
     return True
+
+
+def _rename(temporary: str, tmp: int, name: str, parent: int) -> None:
+    """Let a file of ``tmp`` become the key ``name`` in ``parent``. Raises FileNotFoundError to be called again."""
+    try:
+        return os.rename(temporary, name, src_dir_fd=tmp, dst_dir_fd=parent)
+    except IsADirectoryError:
+        directory = tree.open_directory(name, parent)
+    if directory is None:
+        raise FileNotFoundError(errno.ENOENT, "a directory of that name has just gone", name)
+    try:
+        os.rename(temporary, layout.SELF, src_dir_fd=tmp, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def _link(fd: int, name: str, parent: int) -> None:

@@ -1,4 +1,4 @@
-"""Walking the directories of keys: down to one, with directories made on the way, and through all of them in key order.
+"""Going down the directories of keys, to one of them, with directories made on the way; and removing empty ones.
 
 Every step opens one name relative to an open directory and never follows a symlink, so no path leads outside. A
 directory may vanish at any moment, because a delete prunes the empty ones: then FileNotFoundError, and the caller
@@ -11,11 +11,10 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 from s4raw import layout
-from s4raw.keys import Entry
 from s4raw.syscalls import exchange, open_beneath
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -145,99 +144,6 @@ def prune(root: int, names: list[str]) -> None:
             continue  # never made, or pruned by somebody else
         except OSError:
             return
-
-
-def walk(fd: int, base: str, prefix: str, recursive: bool) -> Generator[Entry, None, None]:
-    """The keys below an open directory, in order of their UTF-8 bytes. Closes ``fd``.
-
-    ``base`` is what the directory contributes to the keys in it; only those that go on with ``prefix`` are given.
-    Memory is bounded by the largest directory, and a key may have hundreds of parts: there is no recursion.
-    """
-    levels: list[tuple[int, str, Iterator[_Child]]] = []
-    try:
-        levels.append((fd, base, _sorted_children(fd, prefix)))
-        while levels:
-            fd, base, children = levels[-1]
-            child = next(children, None)
-            if child is None:
-                os.close(levels.pop()[0])
-                continue
-            share, is_directory, name = child
-            if not is_directory:
-                yield from _key(fd, base + share, name)
-            elif (inner := open_directory(name, fd)) is not None:
-                if recursive:
-                    levels.append((inner, base + share, _sorted_children(inner, "")))
-                elif any(True for _ in walk(inner, "", "", True)):
-                    yield Entry(
-                        base + share, 0, 0, True
-                    )  # one without a key, which a put may be about to fill, is none
-    finally:
-        for fd, _, _ in levels:
-            os.close(fd)
-
-
-def _key(fd: int, key_name: str, name: str) -> Iterator[Entry]:
-    """The key ``name`` in a directory, which may be a file or, by now, a directory that holds it as SELF."""
-    try:
-        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            status = os.stat(f"{name}/{layout.SELF}", dir_fd=fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return  # deleted in between, or a directory without a key of its name
-    if stat.S_ISREG(status.st_mode):
-        yield Entry(key_name, status.st_size, max(0, status.st_mtime_ns))
-
-
-_Child = tuple[str, bool, str]  # what it sorts by, its share of the key; whether it is a directory; its path on disk
-
-
-def _sorted_children(fd: int, prefix: str) -> Iterator[_Child]:
-    """The children of a directory, in order. Closes ``fd`` if they cannot be read: then nobody else will."""
-    try:
-        return iter(sorted(_children(fd, prefix)))
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-def _children(fd: int, prefix: str) -> Iterator[_Child]:
-    """What lies in a directory and goes on with ``prefix``; the pieces of a long part count as what lies in them."""
-    with os.scandir(fd) as found:
-        for entry in found:
-            name = entry.name
-            if not name.isascii() and not _is_utf8(name):
-                continue  # not ours
-            if entry.is_dir(follow_symlinks=False):
-                share = layout.directory_prefix(name)
-                if name.startswith("%+"):
-                    yield from _continued(fd, name, share, prefix)
-                    continue
-                if share.startswith(prefix):
-                    yield share, True, name
-                if share[:-1].startswith(prefix):
-                    yield share[:-1], False, name
-            elif entry.is_file(follow_symlinks=False) and name != layout.SELF:
-                share = layout.decode(name)
-                if share.startswith(prefix):
-                    yield share, False, name
-
-
-def _continued(fd: int, name: str, share: str, prefix: str) -> Iterator[_Child]:
-    if (share.startswith(prefix) or prefix.startswith(share)) and (inner := open_directory(name, fd)) is not None:
-        try:
-            for rest, is_directory, below in _children(inner, prefix[len(share) :]):
-                yield share + rest, is_directory, f"{name}/{below}"
-        finally:
-            os.close(inner)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def make_way(name: str, parent: int, spare: int) -> None:

@@ -34,9 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the disk
     "layout": {"keys"},
     "syscalls": set(),
-    "tree": {"keys", "layout", "syscalls"},
+    "tree": {"layout", "syscalls"},
+    "children": {"record", "layout", "tree"},
+    "walking": {"keys", "layout", "tree", "children"},
     "disk": {"errors", "keys", "syscalls"},
-    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "disk"},
+    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "walking", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
     # the client
     "connection": {"record", "errors", "wire", "net", "handshake", "ring"},
@@ -158,6 +160,48 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
+    "objects.attributes": {"errors", "blocks", "objects.base"},
+    "objects.locks": {"keys", "disk", "store"},
+    "objects.sidecars": {
+        *("errors", "keys", "blocks", "layout", "tree", "disk", "store"),
+        *("objects.attributes", "objects.locks"),
+    },
+    "objects.buckets": {"errors", "keys", "tree", "walking", "disk", "store", "objects.base", "objects.locks"},
+    "objects.publishing": {
+        *("errors", "keys", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.attributes", "objects.locks", "objects.sidecars", "objects.buckets"),
+    },
+    "objects.local": {
+        *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
+        *("objects.filling", "objects.local_listing", "objects.local_parts"),
+    },
+    "objects.local_listing": {
+        *("errors", "keys", "layout", "tree", "children", "walking", "blocks", "disk", "store", "objects"),
+        *("objects.base", "objects.attributes", "objects.paging"),
+    },
+    "objects.filling": {"errors", "keys", "digest", "disk", "objects.base"},
+    "objects.upload_files": {
+        "record",
+        "errors",
+        "keys",
+        "digest",
+        "disk",
+        "objects",
+        "objects.base",
+        "objects.attributes",
+    },
+    "objects.local_parts": {
+        *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
+        *(
+            "objects.base",
+            "objects.locks",
+            "objects.paging",
+            "objects.publishing",
+            "objects.upload_files",
+            "objects.filling",
+        ),
+    },
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},

@@ -40,13 +40,13 @@ def record_of(content: bytes) -> Record:
     return Record.of(state)
 
 
-def put(store: Store, key: Key, content: bytes) -> None:
-    """Store bytes under a key."""
+def put(store: Store, key: Key, content: bytes, publish: Callable[[int, Key, Record], None] | None = None) -> None:
+    """Store bytes under a key, with ``store.publish`` or, if that is given, with ``store.replace``."""
     with store.draft() as fd:
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view) :]
-        store.publish(fd, key, record_of(content))
+        (publish or store.publish)(fd, key, record_of(content))
 
 
 def get(store: Store, key: Key) -> bytes:

@@ -11,12 +11,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from support import get, left_over, names, opened, put
+from objects_support import etag_of, read
+from objects_support import put as put_object
+from support import get, left_over, names, opened, put, record_of
 
 from s4raw.digest import LEAF, digest
 from s4raw.disk import disk_errors
-from s4raw.errors import ConfError, DiskFull, KeyExists, NoSuchKey, StoreError
+from s4raw.errors import (
+    BucketNotEmpty,
+    ConfError,
+    DiskFull,
+    KeyExists,
+    NoSuchBucket,
+    NoSuchKey,
+    PreconditionFailed,
+    StoreError,
+)
 from s4raw.keys import Key
+from s4raw.objects.base import Attributes, Conditions
+from s4raw.objects.local import LocalBackend, open_local
+from s4raw.objects.publishing import publish as publish_object
 from s4raw.progress import QUIET_SECONDS, ProgressLine
 from s4raw.store import Store
 from s4raw.uploads import Uploads
@@ -79,6 +93,176 @@ def put_again_between_link_and_unlink(root: str) -> None:
             assert get(store, key) == b"new"
         else:
             raise AssertionError("moved what was deleted")
+
+
+def put_objects_forever(root: str) -> None:
+    """Replace, tag and delete objects with short and with long attributes, until killed; say so after each step."""
+    with opened_objects(root) as backend:
+        backend.create_bucket("b")
+        for number in range(1_000_000):
+            for name in ("k", "k/below", "other"):
+                key, content = Key("b", name), content_of(f"{name} {number}")
+                put_object(
+                    backend, key, content, metadata={"etag": etag_of(content), "long": "x" * (number % 3 * 1000)}
+                )
+                backend.tag(key, {"number": f"{number}"})
+                os.write(1, b"put\n")
+            backend.delete(Key("b", "k/below"))
+
+
+def count_together(root: str, workers: str, steps: str) -> None:
+    """Count in an object, in several processes: each put only replaces what its process has read."""
+    with opened_objects(root) as backend:
+        key, each = Key("b", "dir/count"), int(steps)
+        backend.create_bucket("b")
+        put_object(backend, key, b"0")
+
+        def count() -> None:
+            for _ in range(each):
+                while True:
+                    before = read(backend, key)
+                    given = Conditions(if_match=[etag_of(before)])
+                    try:
+                        put_object(backend, key, b"%d" % (int(before) + 1), given)
+                    except PreconditionFailed:
+                        continue
+                    break
+
+        together(*[count] * int(workers))
+        assert read(backend, key) == b"%d" % (int(workers) * each)
+
+
+def delete_bucket_and_put(root: str, steps: str) -> None:
+    """Make and delete a bucket while another process puts: what was put is there, or there was no bucket."""
+    with opened_objects(root) as backend:
+        backend.create_bucket("b")
+
+        def come_and_go() -> None:
+            for _ in range(int(steps)):
+                backend.create_bucket("b")
+                with suppress(BucketNotEmpty):
+                    backend.delete_bucket("b")
+
+        def fill() -> None:
+            for step in range(int(steps)):
+                key = Key("b", f"dir{step}/k")
+                try:
+                    put_object(backend, key, b"x")
+                except NoSuchBucket:
+                    assert not backend.store.exists(key)
+                    continue
+                assert os.path.exists(os.path.join(root, "_s3", "buckets", "b"))
+                assert read(backend, key) == b"x"
+                assert backend.delete(key)
+
+        together(come_and_go, fill, lambda: None)
+
+
+def become_nobody() -> None:
+    """Go on as an ordinary user; nothing for those who are one already."""
+    with suppress(PermissionError):
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+
+def do_it_all_as_nobody(top: str) -> None:
+    """Put, replace, tag and copy as an ordinary user, whom the mode of a file binds."""
+    become_nobody()
+    with opened_objects(os.path.join(top, "data")) as backend:
+        key, ring = Key("b", "k"), Key("b", "ring")
+        backend.create_bucket("b")
+        put(backend.store, ring, b"ring")
+        for metadata in ({"a": "b"}, {"a": "x" * 3000}):
+            put_object(backend, key, b"x", metadata=metadata)
+            for tagged in (key, ring):
+                backend.tag(tagged, metadata)
+                assert backend.head(tagged).attributes.tags == metadata
+                assert stat.S_IMODE(os.stat(backend.store.path(tagged)).st_mode) == 0o444
+        with backend.store.draft() as fd:
+            os.fchmod(fd, 0o444)  # as an attempt that failed may leave it
+            publish_object(backend.store, fd, key, record_of(b""), Attributes(etag_of(b"")))
+        backend.copy(key, ring)
+        assert backend.head(ring).size == 0
+        assert backend.delete(key)
+
+
+def fill_with_objects(root: str) -> None:
+    """Replace objects with larger ones until the disk is full: what was there before is still there."""
+    with opened_objects(root) as backend:
+        backend.create_bucket("b")
+        sizes = {}
+        for turn in range(1, 100):
+            key, size = Key("b", f"dir/{turn % 5}"), turn * 10_000
+            try:
+                put_object(backend, key, bytes(size), metadata={"a": "x" * 3000})
+            except DiskFull:
+                break
+            sizes[key] = size
+        else:
+            raise AssertionError("the disk never was full")
+        assert {key: backend.head(key).size for key in sizes} == sizes
+        assert not left_over(root)
+        assert len(os.listdir(os.path.join(root, "_s3", "attributes"))) == len(sizes)
+
+
+@contextmanager
+def opened_objects(root: str) -> Iterator[LocalBackend]:
+    """The objects in a data directory."""
+    backend = open_local(root)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def replace_forever(root: str) -> None:
+    """Replace keys again and again, some of which become directories in between, until killed; say so after each."""
+    with opened(root) as store:
+        for number in range(1_000_000):
+            for name in ("k", "k/below", f"new/{number % 7}"):
+                put(store, Key("b", name), content_of(f"{name} {number}"), store.replace)
+                os.write(1, f"{name} {number}\n".encode())
+            if number % 3 == 0:
+                store.remove(Key("b", "k/below"))
+
+
+def replace_together(root: str, steps: str) -> None:
+    """Replace a key in one process, while others replace, put, remove and prune what lies beside and below it.
+
+    Whoever reads it finds one of its contents, at every moment, and what a process has put it finds again.
+    """
+    with opened(root) as store:
+        key, count = Key("b", "a/k"), int(steps)
+        put(store, key, b"0" * 5000, store.replace)
+
+        def replace(digit: bytes) -> None:
+            for _ in range(count):
+                put(store, key, digit * 5000, store.replace)
+
+        def read() -> None:
+            for _ in range(3 * count):
+                content = get(store, key)
+                assert content == content[:1] * 5000, content[:9]
+
+        def churn_below(name: str) -> None:
+            for step in range(count):
+                below = key.join(f"{name}/{step % 3}")
+                put(store, below, b"below")
+                put(store, below, b"replaced", store.replace)
+                assert get(store, below) == b"replaced"
+                store.remove(below)
+
+        def come_and_go() -> None:
+            mine = Key("b", "other/dir/k")
+            for step in range(count):
+                put(store, mine, b"%d" % step, store.replace)
+                assert get(store, mine) == b"%d" % step
+                store.remove(mine)
+
+        together(lambda: replace(b"1"), lambda: replace(b"2"), read, lambda: churn_below("x"), come_and_go)
+        assert not left_over(root)
+        assert names(store) == [key.name]
 
 
 def together(*actions: Callable[[], object]) -> None:
@@ -273,10 +457,7 @@ def at_most_descriptors(spare: int) -> Iterator[None]:
 
 def leave_a_trap(top: str) -> None:
     """As an ordinary user, leave a temp dir with an unwritable directory that holds a symlink to a file outside."""
-    with suppress(PermissionError):  # for those who are ordinary already
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+    become_nobody()
     outside = Path(top, "outside")
     outside.write_text("mine")
     outside.chmod(0o400)

@@ -1,0 +1,142 @@
+"""Pages of the objects in a bucket, straight from its directories.
+
+A page costs what it shows: the walk begins where the page does, opens nothing that lies before, and with the delimiter
+``/`` nothing that a common prefix covers, beyond its first key. What large directories hold is remembered (see
+``children``), or every page would read and sort all of the names in one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+
+from s4raw import layout, tree, walking
+from s4raw.blocks import Record
+from s4raw.children import ChildrenCache
+from s4raw.disk import disk_errors
+from s4raw.errors import BadKey, Corrupt
+from s4raw.keys import Key, check_prefix
+from s4raw.objects import attributes as codec
+from s4raw.objects.base import Listed, Page, Query
+from s4raw.objects.paging import roll_up
+from s4raw.store import RECORD_ATTRIBUTE, Store
+
+_remembered = ChildrenCache()  # by device and inode, so it serves every store of this process
+
+
+def list_page(store: Store, bucket: str, query: Query, cache: ChildrenCache = _remembered) -> Page:
+    """A page of a bucket's objects; an empty one if there is no such bucket. Raises StoreError."""
+    prefix = Key(bucket, query.prefix)
+    try:
+        check_prefix(prefix)
+    except BadKey:
+        return Page([], False)  # no object has such a name
+    with disk_errors(prefix), _Names(store, prefix, query.delimiter, cache) as names:
+        return roll_up(names.seek, names.describe, query)
+
+
+class _Names:
+    """The names of a bucket's objects in order, and what is known of the last one given."""
+
+    def __init__(self, store: Store, prefix: Key, delimiter: str, cache: ChildrenCache) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._recursive = delimiter != "/"
+        self._cache = cache
+        self._places: Generator[walking.Place, str | None, None] | None = None
+        self._at = (-1, "")
+
+    def seek(self, start: str) -> Iterator[str]:
+        """The names from ``start`` on; when ``/`` is the delimiter, common prefixes for what they cover."""
+        if self._places is None:
+            self._places = self._walk(start)
+            place = next(self._places, None)
+        else:
+            place = self._send(self._places, start)
+        while place is not None:
+            fd, path, name, _ = place
+            if not path.endswith(walking.SELF_PATH) or os.access(path, os.F_OK, dir_fd=fd):
+                self._at = fd, path
+                yield name
+            place = next(self._places, None)
+
+    def _walk(self, start: str) -> Generator[walking.Place, str | None, None]:
+        if not start.startswith(self._prefix.name):
+            return _nothing()  # it lies behind them all
+        directory, slash, rest = self._prefix.name.rpartition("/")
+        with suppress(FileNotFoundError):
+            names = [self._prefix.bucket, *(layout.to_names(directory) if slash else [])]
+            innermost = tree.descend(self._store.data.root, names)
+            base = directory + slash
+            return walking.places(innermost.fd, base, rest, self._recursive, start, self._cache.read)
+        return _nothing()
+
+    @staticmethod
+    def _send(places: Generator[walking.Place, str | None, None], start: str) -> walking.Place | None:
+        try:
+            return places.send(start)
+        except StopIteration:
+            return None
+
+    def describe(self, name: str) -> Listed | None:
+        """The line of the object that was named last; None when it has gone."""
+        fd, path = self._at
+        try:
+            file = os.open(path, tree.FILE, dir_fd=fd)
+        except OSError:
+            return self._describe_again(fd, path, name)
+        try:
+            status = os.fstat(file)
+            if stat.S_ISREG(status.st_mode):
+                return _line(name, file, status)
+        finally:
+            os.close(file)
+        return self._describe_again(fd, path, name)
+
+    def _describe_again(self, fd: int, path: str, name: str) -> Listed | None:
+        """The same for a file that has become, at this moment, a directory that holds it."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            file = os.open(path + walking.SELF_PATH, tree.FILE, dir_fd=fd)
+            try:
+                return _line(name, file, os.fstat(file))
+            finally:
+                os.close(file)
+        return None
+
+    def __enter__(self) -> _Names:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._places is not None:
+            self._places.close()
+
+
+def _nothing() -> Generator[walking.Place, str | None, None]:
+    yield from ()
+
+
+def _line(name: str, file: int, status: os.stat_result) -> Listed:
+    """An object's line. One that is damaged is listed all the same, without an ETag."""
+    try:
+        etag, checksums, checksum_type = _summary(file, status)
+    except (OSError, Corrupt):
+        etag, checksums, checksum_type = "", (), ""
+    return Listed(name, status.st_size, max(0, status.st_mtime_ns), etag, checksums, checksum_type)
+
+
+def _summary(file: int, status: os.stat_result) -> tuple[str, tuple[str, ...], str]:
+    try:
+        summary = codec.read_summary(os.getxattr(file, codec.SUMMARY), status.st_ino, status.st_size)
+        if summary is not None:
+            return summary
+    except OSError:
+        pass  # a key of the ring's, or one with an unusual ETag
+    record = Record.decode(os.getxattr(file, RECORD_ATTRIBUTE))
+    try:
+        sealed = os.getxattr(file, codec.ATTRIBUTE)
+    except OSError:
+        sealed = None
+    found = codec.unseal(sealed, record)[0]
+    return found.etag, tuple(sorted(found.checksums)), found.checksum_type

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from s4raw.net import Stream, listen
 from s4raw.objects.base import Backend
+from s4raw.objects.local import open_local
 from s4raw.objects.memory import MemoryBackend
 from s4raw.s3.app import App
 from s4raw.s3.call import Settings
@@ -21,7 +22,10 @@ ACCESS_KEY, SECRET_KEY = "AKIDOFTHETESTSEXAMPLE", "the-secret-of-the-tests/EXAMP
 REGION = "us-east-1"
 
 # name -> makes a backend, given a directory of its own
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"memory": lambda directory: MemoryBackend()}
+BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "memory": lambda directory: MemoryBackend(),
+    "local": lambda directory: open_local(str(directory)),
+}
 
 
 class Service:

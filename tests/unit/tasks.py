@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from objects_support import etag_of, read
+from objects_support import Body, etag_of, read
 from objects_support import put as put_object
 from support import get, left_over, names, opened, put, record_of
 
@@ -501,6 +501,33 @@ def share_an_upload(root: str) -> None:
         together(lambda: send(0, 1, 2, 3), lambda: send(7, 3, 4), lambda: send(4, 5, 6))
         uploads.commit(upload, size, Key("b", "k"), digest(content))
         assert get(store, Key("b", "k")) == content
+
+
+PART = 2 * LEAF
+
+
+def part_of(upload: str, number: int) -> bytes:
+    """The content of an upload's part: of one size but for the last, the fifth."""
+    return random.Random(f"{upload} {number}").randbytes(PART if number < 5 else PART // 3)
+
+
+def upload_forever(root: str, pause: str) -> None:
+    """Put parts, some of them twice, and complete uploads of them, until killed; say so before and after each."""
+    key = Key("bucket", "key")
+    with opened_objects(root) as backend:
+        backend.create_bucket(key.bucket)
+        while True:
+            upload = backend.create_upload(key, Attributes())
+            print("begun", upload, flush=True)
+            parts = {}
+            for number in (2, 1, 3, 1, 5, 4, 3):
+                content = part_of(upload, number)
+                body = Body(content, sized=number != 3, piece=1 << 17, between=lambda: time.sleep(float(pause)))
+                parts[number] = backend.put_part(key, upload, number, body)
+                print("part", number, flush=True)
+            print("completing", upload, flush=True)
+            backend.complete(key, upload, [parts[number] for number in sorted(parts)], Attributes(upload))
+            print("done", upload, flush=True)
 
 
 if __name__ == "__main__":

@@ -198,6 +198,19 @@ def receive_body(
 
     ``verified`` is told of each block that was found whole. What was written since must be thrown away after an error.
     """
+    for piece, whole in receive_pieces(connection, frame, key):
+        write(piece)
+        moved(len(piece))
+        if whole:
+            verified(whole)
+    return frame.body_length
+
+
+def receive_pieces(connection: Connection, frame: Frame, key: Key) -> Iterator[tuple[memoryview, int]]:
+    """The body of an answer to a get as it comes: each piece, and the length of the block it completes, else 0.
+
+    A block is verified before its last piece is given. Raises Corrupt: then what was given of it must be thrown away.
+    """
     buffer = memoryview(bytearray(min(LEAF, frame.body_length)))
     record = described(frame, frame.body_length, connection.server)
     for length, expected in record.pieces(0, record.size):
@@ -205,11 +218,11 @@ def receive_body(
         while state.size < length:
             count = connection.channel.read_into(buffer[: length - state.size])
             state.update(buffer[:count])
-            write(buffer[:count])
-            moved(count)
-        verify("what came", state.digest(), expected, server=connection.server, key=str(key))
-        verified(length)
-    return record.size
+            if state.size == length:
+                verify("what came", state.digest(), expected, server=connection.server, key=str(key))
+            yield buffer[:count], length if state.size == length else 0
+        if not length:
+            verify("what came", state.digest(), expected, server=connection.server, key=str(key))
 
 
 def receive_part(

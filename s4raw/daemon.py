@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import resource
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from s4raw import wire, workers
+from s4raw import running, wire
 from s4raw.buffers import Buffers
 from s4raw.client import Ring
 from s4raw.disk import DataDirectory
@@ -25,9 +22,6 @@ from s4raw.server import VERBS
 from s4raw.serving import Acceptor
 from s4raw.session import Service, Session, Writers
 from s4raw.store import Store
-
-GARBAGE = 50_000  # objects more than were freed, before the collector looks at the youngest
-MAX_DESCRIPTORS = 65536  # enough for every connection; more would slow down commands that close them all
 
 
 @dataclass
@@ -62,8 +56,7 @@ def own_line(topology: Topology, port: int | None) -> str:
 
 def serve(options: Options) -> None:
     """Run a server until SIGTERM or SIGINT. Raises ConfError when it cannot start."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_DESCRIPTORS), most))
+    running.allow_descriptors()
     topology = Topology.read(options.conf)
     secret = read_secret()
     me = own_line(topology, options.port)
@@ -79,21 +72,17 @@ def serve(options: Options) -> None:
     node = Node(Store(data), ring, me, slots, log)
     node.jobs.sweep()
     node.uploads.sweep()
-    balance = workers.Balance(options.workers)
-
-    def work(number: int, lifeline: int | None) -> None:
-        _serve(
-            options, node, secret, listener, lifeline, partial(balance.set, number), partial(balance.is_least, number)
-        )
-
     count = f", {options.workers} workers" if options.workers > 1 else ""
     log("start", f"data {data.path}, ring of {topology.describe()}, pid {os.getpid()}{count}")
-    if options.workers > 1:
-        workers.run(options.workers, work, listener.close, options.lifeline_fd, options.grace_seconds, log)
-    else:
-        work(0, options.lifeline_fd)
-    log("stop")
-    listener.close()
+    running.run(
+        listener,
+        partial(_serve, options, node, secret, listener),
+        count=options.workers,
+        lifeline=options.lifeline_fd,
+        grace_seconds=options.grace_seconds,
+        log=log,
+    )
+    ring.close()
     slots.close()
     data.close()
 
@@ -106,10 +95,8 @@ def _serve(
     lifeline: int | None,
     connected: Callable[[int], int],
     may_accept: Callable[[], bool],
-) -> None:
-    """Serve connections in this process, until a signal or the end of ``lifeline``."""
-    gc.freeze()  # what is here by now stays,
-    gc.set_threshold(GARBAGE)  # and requests leave next to no cycles: looking for them often takes 9% of a small get
+) -> Acceptor[Channel]:
+    """What serves connections in this process."""
     io = Writers(-(-options.max_io_jobs // options.workers))
     service = Service(node, secret, options.idle_seconds, options.access_log, io, Buffers(), VERBS)
 
@@ -118,7 +105,7 @@ def _serve(
             wire.encode_error(0, Busy(f"the server has {options.max_connections} connections", server=node.me))
         )
 
-    acceptor = Acceptor(
+    return Acceptor(
         listener,
         Channel,
         lambda connection: Session(service, connection).run(),
@@ -129,11 +116,3 @@ def _serve(
         connected=connected,
         may_accept=may_accept,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: acceptor.stop())
-    acceptor.run()
-    node.log("drain", f"at most {options.grace_seconds:g} s for what is running")
-    if not acceptor.drain(options.grace_seconds):
-        node.log("drain", "cut off what was still running")
-    acceptor.close()
-    node.ring.close()

@@ -12,6 +12,7 @@ from s4raw.handshake import SECRET_VARIABLE
 from s4raw.jobs import Jobs
 from s4raw.keys import Key
 from s4raw.log import Log
+from s4raw.objects.local import LocalBackend
 from s4raw.procs import Slots
 from s4raw.ring import CONF_VARIABLE
 from s4raw.store import Store
@@ -30,6 +31,7 @@ class Node:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.objects = LocalBackend(self.store)
         self.uploads = Uploads(self.store)
         self.jobs = Jobs(self.store.data.path)
         self.environment = {

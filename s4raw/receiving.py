@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from s4raw import wire
 from s4raw.bodies import check_end
-from s4raw.digest import Digest
+from s4raw.digest import Digest, digest, verify
 from s4raw.errors import ConnectionLost, ProtocolError, S4Error
 from s4raw.keys import Key
 from s4raw.session import OUT_OF_STEP, Session
@@ -18,21 +18,34 @@ class Incoming:
 
     def __init__(self, session: Session, frame: Frame) -> None:
         self.ended = False
+        self.sealed = b""
         self._session = session
         self._frame = frame
 
     def receive(self, key: Key, write: Callable[[memoryview], None]) -> Digest:
         """Pass the bytes to ``write`` as they come; returns what came. Raises Corrupt unless it is what was sent."""
-        session, state = self._session, Digest()
-        while (data := self._next()).opcode == wire.DATA:
-            with session.service.buffers.borrow() as buffer:  # not while waiting for a slow client's next frame
-                while session.channel.body_left:
-                    count = session.channel.read_into(buffer)
-                    state.update(buffer[:count])
-                    with session.service.io:
-                        write(buffer[:count])
-        check_end(data, state.size, state.digest(), key=str(key))
+        state = Digest()
+        for piece in self.pieces(key, state):
+            with self._session.service.io:
+                write(piece)
         return state
+
+    def pieces(self, key: Key, state: Digest) -> Iterator[memoryview]:
+        """The bytes as they come, each piece valid until the next one; raises Corrupt unless they are what was sent.
+
+        ``state`` has hashed them; ``sealed`` is what came behind them, in the END frame.
+        """
+        channel = self._session.channel
+        while (data := self._next()).opcode == wire.DATA:
+            with self._session.service.buffers.borrow() as buffer:  # not while waiting for a slow client's next frame
+                while channel.body_left:
+                    count = channel.read_into(buffer)
+                    state.update(buffer[:count])
+                    yield buffer[:count]
+        check_end(data, state.size, state.digest(), key=str(key))
+        self.sealed = self._session.channel.read_bytes(data.body_length)
+        if self.sealed:
+            verify("what came behind the body", digest(self.sealed), data.blob("sealed"), key=str(key))
 
     def skip(self) -> None:
         """Pass over what is left."""
@@ -51,17 +64,22 @@ class Incoming:
         return data
 
 
-def take(session: Session, frame: Frame, receive: Callable[[Incoming], None]) -> None:
-    """Answer a request with a body in DATA frames. An error is told at once, then the rest of the body is skipped."""
+def take(session: Session, frame: Frame, receive: Callable[[Incoming], bytes | None]) -> None:
+    """Answer a request with a body in DATA frames. An error is told at once, then the rest of the body is skipped.
+
+    What ``receive`` gives goes with the answer.
+    """
     if frame.body_length or not frame.flags & wire.STREAM:
         raise ProtocolError(f"this {wire.name_of(frame.opcode)} has its body in DATA frames, and the flag STREAM")
     body = Incoming(session, frame)
     try:
-        receive(body)
+        answer = receive(body)
     except OUT_OF_STEP:
         raise
     except S4Error as error:
         session.report(frame, error)
         body.skip()
     else:
-        session.ok(frame)
+        if answer is None:
+            return session.ok(frame)
+        session.channel.send_soon(wire.encode(wire.OK, frame.request, 0, len(answer), digest=digest(answer)), answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from s4raw import computing, scrubbing, storing, wire
+from s4raw import computing, objecting, scrubbing, storing, wire
 from s4raw.session import Session, Verb
 from s4raw.wire import Frame
 
@@ -14,4 +14,4 @@ def ping(session: Session, frame: Frame) -> None:
     session.ok(frame)
 
 
-VERBS: Mapping[int, Verb] = {wire.PING: ping, **storing.VERBS, **scrubbing.VERBS, **computing.VERBS}
+VERBS: Mapping[int, Verb] = {wire.PING: ping, **storing.VERBS, **scrubbing.VERBS, **computing.VERBS, **objecting.VERBS}

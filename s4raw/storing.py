@@ -17,6 +17,7 @@ from s4raw.keys import Key, check_key, check_prefix
 from s4raw.net import FileSlice
 from s4raw.receiving import Incoming, take
 from s4raw.session import PROGRESS_SECONDS, Session, Verb
+from s4raw.store import Stored
 from s4raw.wire import Frame
 
 SMALL = 64 << 10  # bytes of a body that are read and sent with their head, rather than by sendfile
@@ -105,28 +106,34 @@ def get(session: Session, frame: Frame) -> None:
         return session.channel.send_soon(wire.encode_small(frame.request, len(body), found, mtime), body)
     stored = session.node.store.open(key)
     try:
-        record = stored.record
-        start, end = _wanted(frame, record, key)
-        fields: dict[str, wire.Value] = {"digest": record.digest, "mtime": stored.mtime_ns}
-        if record.blocks:
-            fields |= {"block": record.block, "blocks": record.between(start, end)}
-            if end - start < record.size:
-                fields |= {"size": record.size, "offset": start}
-        head = wire.encode(wire.OK, frame.request, 0, end - start, **fields)
-        if end - start > SMALL:
-            try:
-                session.channel.send_body(head, FileSlice(stored.fd, start, end - start))
-            except OSError as error:  # the client cannot be told any more: it has a part of the body
-                session.node.log("error", f"GET: {disk_error(error, key)}")
-                raise ConnectionLost("the body broke off") from None
-        else:
-            with disk_errors(key):
-                body = os.pread(stored.fd, end - start, start)
-            if len(body) != end - start:
-                raise Corrupt(f"the file ended {end - start - len(body)} bytes early", key=str(key))
-            session.channel.send_soon(head, body)
+        send_stored(session, frame, key, stored, *_wanted(frame, stored.record, key))
     finally:
         os.close(stored.fd)
+
+
+def send_stored(
+    session: Session, frame: Frame, key: Key, stored: Stored, start: int, end: int, **more: wire.Value
+) -> None:
+    """Answer with an open key's bytes from ``start`` to ``end``, which are bounds of blocks, and what verifies them."""
+    record = stored.record
+    fields: dict[str, wire.Value] = {"digest": record.digest, "mtime": stored.mtime_ns, **more}
+    if record.blocks:
+        fields |= {"block": record.block, "blocks": record.between(start, end)}
+        if end - start < record.size:
+            fields |= {"size": record.size, "offset": start}
+    head = wire.encode(wire.OK, frame.request, 0, end - start, **fields)
+    if end - start > SMALL:
+        try:
+            session.channel.send_body(head, FileSlice(stored.fd, start, end - start))
+        except OSError as error:  # the client cannot be told any more: it has a part of the body
+            session.node.log("error", f"GET: {disk_error(error, key)}")
+            raise ConnectionLost("the body broke off") from None
+    else:
+        with disk_errors(key):
+            body = os.pread(stored.fd, end - start, start)
+        if len(body) != end - start:
+            raise Corrupt(f"the file ended {end - start - len(body)} bytes early", key=str(key))
+        session.channel.send_soon(head, body)
 
 
 def _wanted(frame: Frame, record: Record, key: Key) -> tuple[int, int]:

@@ -37,6 +37,9 @@ Ring:
   server                       run a server
   local [-n N] [-- CMD...]     an embedded ring on this machine
 
+S3:
+  s3 run                       run the S3 daemon: over a directory, or over the ring
+
 For your shell:
   completion bash|zsh          print a script that completes verbs, options and keys
 

@@ -29,6 +29,7 @@ VERSION = 2
 HELLO, PROOF = 1, 2
 PING, PUT, GET, STAT, LIST, REMOVE, REMOVE_PREFIX, MOVE = 16, 17, 18, 19, 20, 21, 22, 23
 PUT_PART, PARTS, COMMIT, ABORT, SCRUB = 24, 25, 26, 27, 28
+OBJECT, OBJECT_PUT, OBJECT_GET = 48, 49, 50
 EVAL, MAP, MAP_TO_N, MAP_FROM_N, START, JOBS, CANCEL = 32, 33, 34, 35, 36, 37, 38
 OK, DATA, END, ERROR, PROGRESS = 64, 65, 66, 67, 68
 
@@ -43,6 +44,7 @@ MAX_HEADER = 256 << 10
 MAX_HELLO_HEADER = 4 << 10
 MAX_BODY = (1 << 63) - 1
 MAX_DATA = 64 << 20
+MAX_CALL = 8 << 20  # a call about objects, in JSON: the 10,000 parts of an upload
 WHOLE_BODY = 256 << 10  # a put of at most this many bytes goes in one frame, its digest in the header
 
 _NAMES = {
@@ -50,9 +52,16 @@ _NAMES = {
     HELLO: "HELLO", PROOF: "PROOF", PING: "PING", PUT: "PUT", GET: "GET", STAT: "STAT", LIST: "LIST",
     REMOVE: "REMOVE", REMOVE_PREFIX: "REMOVE_PREFIX", MOVE: "MOVE", EVAL: "EVAL", MAP: "MAP", MAP_TO_N: "MAP_TO_N",
     MAP_FROM_N: "MAP_FROM_N", START: "START", JOBS: "JOBS", CANCEL: "CANCEL", OK: "OK", DATA: "DATA", END: "END",
-    ERROR: "ERROR", PROGRESS: "PROGRESS",
+    ERROR: "ERROR", PROGRESS: "PROGRESS", OBJECT: "OBJECT", OBJECT_PUT: "OBJECT_PUT", OBJECT_GET: "OBJECT_GET",
 }  # fmt: skip
-_LIMITS = {**dict.fromkeys(_NAMES, 0), PUT: WHOLE_BODY, OK: MAX_BODY, DATA: MAX_DATA}  # bytes of a body
+_LIMITS = {
+    **dict.fromkeys(_NAMES, 0),
+    PUT: WHOLE_BODY,
+    OBJECT: MAX_CALL,
+    END: MAX_CALL,
+    OK: MAX_BODY,
+    DATA: MAX_DATA,
+}  # bytes of a body
 
 # Fields: name -> (tag, kind). A tag is never given a second meaning; a peer refuses a tag it does not know.
 _TEXT, _BLOB, _UINT = "text", "bytes", "unsigned integer"
@@ -67,6 +76,7 @@ _FIELDS = {
     "offset": (36, _UINT), "length": (37, _UINT), "block": (38, _UINT), "blocks": (39, _BLOB), "upload": (40, _BLOB),
     "rate": (41, _UINT),
     "ring": (48, _BLOB), "servers": (49, _TEXT), "nonce": (50, _BLOB), "proof": (51, _BLOB), "features": (52, _UINT),
+    "call": (53, _TEXT), "sealed": (54, _BLOB),
 }  # fmt: skip
 _BY_TAG = {tag: (name, kind) for name, (tag, kind) in _FIELDS.items()}
 

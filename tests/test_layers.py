@@ -65,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"errors", "disk"},
     "node": {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),
+        "objects.local",
     },
     "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node"},
     "compute": {"errors", "keys", "store", "procs", "bulk", "node", "tasks"},
@@ -80,17 +81,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("node",),
     },
     "receiving": {"errors", "keys", "digest", "wire", "bodies", "session"},
-    "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "session", "receiving"},
+    "storing": {"errors", "keys", "digest", "blocks", "wire", "net", "disk", "store", "session", "receiving"},
     "scrubbing": {"errors", "keys", "digest", "wire", "disk", "store", "node", "session"},
     "computing": {
         *("errors", "keys", "digest", "events", "wire", "net", "procs", "jobs", "compute", "plans", "calls", "session"),
     },
-    "server": {"wire", "session", "storing", "scrubbing", "computing"},
+    "server": {"wire", "session", "storing", "scrubbing", "computing", "objecting"},
     "workers": {"errors", "log"},
     "daemon": {
-        *("workers", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
+        *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
+    "running": {"log", "net", "serving", "workers"},
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),
@@ -160,6 +162,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
+    "s3.daemon": {
+        *("errors", "handshake", "log", "net", "ring", "running", "serving"),
+        *("objects.base", "objects.local", "objects.ring", "s3", "s3.app", "s3.call", "s3.credentials", "s3.head"),
+        *("s3.session", "s3.tls"),
+    },
+    "objects.codec": {"errors", "keys", "objects.base"},
+    "objects.ring": {
+        *("errors", "keys", "digest", "ring", "wire", "connection", "bodies"),
+        *("objects", "objects.base", "objects.codec", "objects.paging"),
+    },
+    "objecting": {
+        *("errors", "keys", "digest", "wire", "session", "receiving", "store", "storing"),
+        *("objects", "objects.base", "objects.codec"),
+    },
     "objects.attributes": {"errors", "blocks", "objects.base"},
     "objects.locks": {"keys", "disk", "store"},
     "objects.sidecars": {
@@ -213,7 +229,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "output": {"errors"},
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
-    "verbs": {"arguments"},
+    "verbs": {"arguments", "errors"},
+    "verbs.s3": {"arguments", "s3.daemon"},
     "verbs.copy": {
         *("arguments", "output", "errors", "keys", "bodies", "client", "bulk", "files"),
         *("selection", "copying", "progress"),

@@ -40,10 +40,11 @@ from s4raw.store import Store
 class LocalReading:
     """An open object: its file may be replaced or deleted meanwhile, its bytes stay."""
 
-    __slots__ = ("_fd", "end", "info", "start")
+    __slots__ = ("_fd", "end", "info", "record", "start")
 
-    def __init__(self, fd: int, info: Info, start: int, end: int) -> None:
+    def __init__(self, fd: int, record: Record, info: Info, start: int, end: int) -> None:
         self._fd = fd
+        self.record = record
         self.info = info
         self.start = start
         self.end = end
@@ -62,7 +63,7 @@ class LocalReading:
             at += count
             yield buffer[:count]
 
-    def file(self) -> int | None:
+    def file(self) -> int:
         """The object's file."""
         return self._fd
 
@@ -122,12 +123,12 @@ class LocalBackend:
 
     def get(self, key: Key, wanted: Range | None = None, conditions: Conditions = ALWAYS) -> LocalReading:
         """Open an object, or a range of it."""
-        fd, _, info, _ = self._find(key)
+        fd, record, info, _ = self._find(key)
         try:
             if conditions is not ALWAYS:
                 conditions.check(info)
             start, end = (0, info.size) if wanted is None else wanted.resolve(info)
-            return LocalReading(fd, info, start, end)
+            return LocalReading(fd, record, info, start, end)
         except BaseException:
             os.close(fd)
             raise

@@ -88,6 +88,21 @@ def merge(pages: Iterable[Page], limit: int) -> Page:
     return Page([entries[name] for name in names[:limit]], truncated or len(names) > limit)
 
 
+def merge_uploads(pages: Iterable[UploadPage], limit: int) -> UploadPage:
+    """One page of several that answer the same query about different uploads, each up to ``limit``."""
+    if limit <= 0:
+        return UploadPage([], [], False)
+    pages = list(pages)
+    found: dict[tuple[str, str], Upload | None] = {(prefix, ""): None for page in pages for prefix in page.prefixes}
+    found |= {(upload.key.name, upload.id): upload for page in pages for upload in page.uploads}
+    kept = [(name, found[name, upload]) for name, upload in sorted(found)][:limit]
+    return UploadPage(
+        [upload for _, upload in kept if upload is not None],
+        [name for name, upload in kept if upload is None],
+        len(found) > limit or any(page.truncated for page in pages),
+    )
+
+
 def roll_up_uploads(uploads: Iterable[Upload], query: Query, after_upload: str = "") -> UploadPage:
     """The page of uploads that a query asks for. ``uploads`` are those of the bucket, by key and then by id."""
     found: list[Upload] = []

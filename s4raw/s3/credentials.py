@@ -31,6 +31,10 @@ class Credentials:
     def __repr__(self) -> str:
         return f"Credentials({', '.join(self._secrets)})"  # no secrets in logs and tracebacks
 
+    def pairs(self) -> dict[str, str]:
+        """The secret of each access key."""
+        return dict(self._secrets)
+
     def secret(self, access_key: str) -> str | None:
         """The secret of an access key; None if the key is not known."""
         return self._secrets.get(access_key)

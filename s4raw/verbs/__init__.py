@@ -39,7 +39,9 @@ MODULES = {
     "server": "ring",
     "local": "ring",
     "completion": "completion",
+    "s3": "s3",
 }
+FAMILIES = ("s3",)  # verbs whose second word says which
 
 
 def load(verb: str) -> tuple[str, Verb]:
@@ -48,11 +50,35 @@ def load(verb: str) -> tuple[str, Verb]:
     return module.USAGE[verb], module.VERBS[verb]
 
 
+def members(family: str) -> tuple[str, dict[str, str]]:
+    """The usage text of a family of verbs, and those of its members."""
+    module = __import__(f"s4raw.verbs.{MODULES[family]}", fromlist=["FAMILY", "USAGE"])
+    return module.FAMILY, module.USAGE
+
+
+def _member(words: Sequence[str]) -> tuple[str, Verb]:
+    """What ``load`` gives, of a verb of two words. Raises UsageError for one that there is not."""
+    from s4raw.errors import UsageError
+
+    text, usages = members(words[0])
+    name = words[1] if len(words) > 1 else ""
+    if name in usages:
+        module = __import__(f"s4raw.verbs.{MODULES[words[0]]}", fromlist=["VERBS"])
+        return usages[name], module.VERBS[name]
+    if name in ("-h", "--help"):
+        return text, lambda _arguments: 0
+    wrong = f"no such verb: {words[0]} {name!r}\n" if name else ""
+    raise UsageError(f"{wrong}{text}")
+
+
 def call(words: Sequence[str], prepare: Callable[[Arguments], object] = lambda _arguments: None) -> int:
     """Do what words say, the verb first; returns the exit code. ``prepare`` is shown the arguments. Raises S4Error."""
     from s4raw import arguments
 
-    text, function = load(words[0])
+    if words[0] in FAMILIES:
+        text, function = _member(words)
+    else:
+        text, function = load(words[0])
     parsed = arguments.parse(text, words)
     if parsed is None:
         sys.stdout.write(text)

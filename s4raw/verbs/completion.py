@@ -137,7 +137,7 @@ def completion(parsed: Arguments) -> int:
 
 def _case(verb: str) -> str:
     """The options of a verb, and those of them that take a value, for a shell's ``case``."""
-    found = arguments.options(verbs.load(verb)[0])
+    found = arguments.options(verbs.members(verb)[0] if verb in verbs.FAMILIES else verbs.load(verb)[0])
     all_names = " ".join(name for names, _ in found for name in names)
     values = " ".join(name for names, takes_value in found for name in names if takes_value)
     return f"        {verb}) options='{all_names}' values='{values}' ;;"

@@ -1,0 +1,60 @@
+"""The life of processes that serve: until a signal or the end of their lifeline; then they drain."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import signal
+from collections.abc import Callable
+from functools import partial
+
+from s4raw import workers
+from s4raw.log import Log
+from s4raw.net import Socket, Stream
+from s4raw.serving import Acceptor
+
+GARBAGE = 50_000  # objects more than were freed, before the collector looks at the youngest
+MAX_DESCRIPTORS = 65536  # enough for every connection; more would slow down commands that close them all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    S = TypeVar("S", bound=Stream)
+
+# What a process serves with: of its lifeline, and of what Acceptor calls ``connected`` and ``may_accept``.
+Serve = Callable[["int | None", Callable[[int], int], Callable[[], bool]], "Acceptor[S]"]
+
+
+def allow_descriptors() -> None:
+    """Let this process have as many descriptors as it may, up to MAX_DESCRIPTORS."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_DESCRIPTORS), most))
+
+
+def run(listener: Socket, serve: Serve[S], *, count: int, lifeline: int | None, grace_seconds: float, log: Log) -> None:
+    """Serve in ``count`` processes until SIGTERM, SIGINT or the end of ``lifeline``, then drain.
+
+    ``serve`` is called in each of them; ``listener`` is closed in the end. What still runs after ``grace_seconds`` is
+    cut off.
+    """
+    balance = workers.Balance(count)
+
+    def work(number: int, lifeline: int | None) -> None:
+        gc.freeze()  # what is here by now stays,
+        gc.set_threshold(GARBAGE)  # and requests leave next to no cycles: looking often takes 9% of a small get
+        acceptor = serve(lifeline, partial(balance.set, number), partial(balance.is_least, number))
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, lambda *_: acceptor.stop())
+        acceptor.run()
+        log("drain", f"at most {grace_seconds:g} s for what is running")
+        if not acceptor.drain(grace_seconds):
+            log("drain", "cut off what was still running")
+        acceptor.close()
+
+    if count > 1:
+        workers.run(count, work, listener.close, lifeline, grace_seconds, log)
+    else:
+        work(0, lifeline)
+    log("stop")
+    listener.close()

@@ -1,0 +1,82 @@
+"""Verbs of the S3 daemon: s3 run."""
+
+from __future__ import annotations
+
+from s4raw.arguments import Arguments, Verb
+
+FAMILY = """\
+The S3 daemon.
+
+Usage: s4raw s3 VERB [ARGUMENTS...]
+
+Verbs:
+  run                run the daemon
+
+Each has its own text: s4raw s3 VERB --help
+
+Options:
+  -h, --help         show this text
+"""
+
+USAGE = {
+    "run": """\
+Run the S3 daemon, in the foreground, until SIGTERM or SIGINT: any S3 client can talk to it.
+
+Usage: s4raw s3 run [options] [--keys FILE]...
+
+Objects live below a directory, or with --ring on the ring's servers, where its own verbs see them as s4:// keys.
+
+Options:
+  --address A:P        listen here (default: that of $S3D_ENDPOINT, or localhost:33333)
+  --local DIR          objects live in this directory (default: $S3D_LOCAL_DIR, or s3d_data)
+  --ring               objects live on the ring of the conf, each on its server
+  -c, --conf FILE      the ring's conf (default: $S4_CONF_PATH, or ~/.s4.conf)
+  --keys FILE          key pairs that clients may sign with: one ACCESS_KEY SECRET_KEY a line, or AWS's own format
+                       (default: $S3D_ACCESS_KEY and $S3D_SECRET_KEY, or $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY)
+  --anonymous          whoever does not sign may do everything, too
+  --region NAME        the region that the daemon says it is in (default: us-east-1)
+  --domain NAME        buckets may be named in the host, as BUCKET.NAME
+  --tls-cert FILE      speak HTTPS, with this certificate (PEM)
+  --tls-key FILE       its private key (default: in the certificate's file)
+  --workers N          processes that share the work (default: 1)
+  --max-connections N  connections at once; more are answered 503 (default: 4096)
+  --idle-timeout S     close a connection that was idle for so long (default: 60)
+  --grace S            after SIGTERM, wait so long for what is running (default: 30)
+  --access-log         log every request
+  --listen-fd N        serve on this listening socket, inherited from the parent
+  --lifeline-fd N      stop when this descriptor, inherited from the parent, reaches its end
+  -h, --help           show this text
+""",
+}
+
+
+def run(arguments: Arguments) -> int:
+    """Run the daemon."""
+    from s4raw.s3.daemon import Options, serve
+
+    defaults = Options()
+    serve(
+        Options(
+            address=arguments["--address"],
+            local=arguments["--local"],
+            ring=arguments["--ring"],
+            conf=arguments["--conf"],
+            keys=arguments["--keys"],
+            anonymous=arguments["--anonymous"],
+            region=arguments["--region"] or defaults.region,
+            domain=arguments["--domain"] or defaults.domain,
+            certificate=arguments["--tls-cert"],
+            private_key=arguments["--tls-key"],
+            workers=arguments.count("--workers", defaults.workers),
+            max_connections=arguments.count("--max-connections", defaults.max_connections),
+            idle_seconds=arguments.number("--idle-timeout", defaults.idle_seconds),
+            grace_seconds=arguments.number("--grace", defaults.grace_seconds),
+            access_log=arguments["--access-log"],
+            listen_fd=arguments.count("--listen-fd", 0) or None,
+            lifeline_fd=arguments.count("--lifeline-fd", 0) or None,
+        )
+    )
+    return 0
+
+
+VERBS: dict[str, Verb] = {"run": run}

@@ -50,7 +50,7 @@ def list_buckets(call: Call) -> Answer:
     if page and len(page) < len(found):
         inner.append(xml.element("ContinuationToken", name_token(page[-1].name)))
     if prefix:
-        inner.append(xml.element("Prefix", prefix))
+        inner.append(f"<Prefix>{xml.plain(prefix)}</Prefix>")
     return answer("ListAllMyBucketsResult", "".join(inner))
 
 

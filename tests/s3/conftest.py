@@ -127,9 +127,21 @@ def other_bucket(s3: Any) -> str:
 
 
 @pytest.fixture
-def raw(service: Service) -> Iterator[Raw]:
+def new_raw() -> Iterator[Callable[[Service], Raw]]:
+    """Makes what sends requests that no client would, on one connection: see ``raw``."""
+    with ExitStack() as stack:
+        yield lambda service: _sender(service, stack)
+
+
+@pytest.fixture
+def raw(service: Service, new_raw: Callable[[Service], Raw]) -> Raw:
     """Sends requests that no client would: ``raw("GET", "/bucket?acl", headers={...}, sign=False)``."""
+    return new_raw(service)
+
+
+def _sender(service: Service, stack: ExitStack) -> Raw:
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    stack.callback(connection.close)
 
     def send(
         method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None, sign: bool = True
@@ -148,5 +160,4 @@ def raw(service: Service) -> Iterator[Raw]:
         answer = connection.getresponse()
         return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
 
-    yield send
-    connection.close()
+    return send

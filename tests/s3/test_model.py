@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from xml.etree import ElementTree
 
 import boto3
@@ -284,11 +285,10 @@ def worlds(kind: str, directory: Path, boto: boto3.Session, complaints: list[str
         backend.close()
 
 
-def failure_of(world: World, caller: Caller, operation: OperationModel) -> str:
+def failure_of(world: World, caller: Caller, operation: OperationModel, examples: int) -> str:
     """What is wrong with an operation, in words and with an example; empty if nothing was found."""
-    here = operation.name in CHANGES | READS
 
-    @settings(TIMELESS, max_examples=24 if here else 6)
+    @settings(TIMELESS, max_examples=examples)
     @given(parameters(operation, known(world)))
     def answers(given: dict[str, Any]) -> None:
         check(world, caller, operation, given)
@@ -301,10 +301,52 @@ def failure_of(world: World, caller: Caller, operation: OperationModel) -> str:
     return ""
 
 
-@pytest.mark.parametrize("kind", ["memory", "local"])
+@pytest.mark.parametrize("kind, absent", [("memory", 4), ("local", 1)])
 def test_botocore_understands_every_answer(
-    kind: str, tmp_path: Path, boto: boto3.Session, complaints: list[str]
+    kind: str, absent: int, tmp_path: Path, boto: boto3.Session, complaints: list[str]
 ) -> None:
+    """``absent`` is how often an operation is tried that is not there: none of them gets as far as a backend."""
+    failures = []
     with worlds(kind, tmp_path / "backend", boto, complaints) as (world, caller):
-        failures = [found for operation in OPERATIONS if (found := failure_of(world, caller, operation))]
-    assert not failures, "\n".join(failures)
+        for operation in OPERATIONS:
+            examples = 16 if operation.name in CHANGES | READS else absent
+            failures.append(failure_of(world, caller, operation, examples))
+    assert not any(failures), "\n".join(filter(None, failures))
+
+
+# Sub-resources
+
+
+def subresources() -> list[str]:
+    """The names in queries that say which operation is meant."""
+    found = {"uploadId"}
+    for operation in OPERATIONS:
+        found |= {name for name, _ in parse_qsl(urlsplit(operation.http["requestUri"]).query, keep_blank_values=True)}
+    return sorted(found - {"list-type", "select-type"})
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_no_subresource_falls_through(
+    kind: str, tmp_path: Path, boto: boto3.Session, complaints: list[str], new_raw: Callable[[Service], Raw]
+) -> None:
+    """With any method, on a bucket and on an object, with and without a value."""
+    known = {_asked(operation) for operation in OPERATIONS}
+    with worlds(kind, tmp_path / "backend", boto, complaints) as (world, caller):
+        raw = new_raw(caller.service)
+        for name in subresources():
+            for target in ("/bucket", "/bucket/a", "/other-bucket", "/new-bucket"):
+                for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+                    reply = raw(method, f"{target}?{name}", headers={"x-amz-copy-source": "bucket/a/b"})
+                    done = caller.done_as(reply.headers["x-amz-request-id"])
+                    assert done not in PLAIN, (method, target, name)
+                    level = "object" if target.count("/") > 1 else "bucket"
+                    if (method, level, name) not in known:
+                        assert reply.status in (405, NOT_THERE), (method, target, name, reply)
+                    changes = method != "GET" and reply.status < 300
+                    assert world.settle() or changes, (method, target, name)
+
+
+def _asked(operation: OperationModel) -> tuple[str, str, str]:
+    path, _, query = operation.http["requestUri"].partition("?")
+    name = "uploadId" if "UploadId" in (operation.input_shape or operation).members else query.partition("&")[0]
+    return operation.http["method"], "object" if "Key" in path else "bucket", name

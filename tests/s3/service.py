@@ -36,17 +36,25 @@ class Service:
             if event == "error":
                 complaints.append(details)
 
-        settings = Settings(**{"credentials": Credentials({ACCESS_KEY: SECRET_KEY}), "region": REGION} | options)
+        self._settings = Settings(
+            **{"credentials": Credentials({ACCESS_KEY: SECRET_KEY}), "region": REGION} | options,
+        )
+        self._log = log
         self.lines: list[str] = []
-        self.app = App(backend, settings, log=log, access_log=self.lines.append)
-        self.listener = listen("127.0.0.1", 0)
-        self.port: int = self.listener.getsockname()[1]
+        self.port = 0
+        self._open(backend)
+
+    def _open(self, backend: Backend) -> None:
+        self.backend = backend
+        self.app = app = App(backend, self._settings, log=self._log, access_log=self.lines.append)
+        self.listener = listen("127.0.0.1", self.port)
+        self.port = self.listener.getsockname()[1]
         self.acceptor = Acceptor(
             self.listener,
             Stream,
-            lambda connection: serve_connection(connection, self.app.handle, log=log),
+            lambda connection: serve_connection(connection, app.handle, log=self._log),
             refuse,
-            log,
+            self._log,
             max_connections=100,
         )
 
@@ -54,17 +62,29 @@ class Service:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> "Service":
-        self._stack = threading.stack_size()
+    def restart(self, reopen: Callable[[], Backend]) -> None:
+        """Stop, and serve on the same port what ``reopen`` gives, as another process would."""
+        self._stop()
+        self._open(reopen())
+        self._start()
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self.acceptor.run)
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def _stop(self) -> None:
         self.acceptor.stop()
         self._thread.join()
         self.acceptor.drain(10)
         self.acceptor.close()
+
+    def __enter__(self) -> "Service":
+        self._stack = threading.stack_size()
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
         threading.stack_size(self._stack)
 
 

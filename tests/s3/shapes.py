@@ -2,7 +2,7 @@
 
 import base64
 import string
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -38,7 +38,7 @@ _texts = _words | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _ascii = st.text(string.ascii_letters + string.digits + "-._~ !\"#$%&'()*+,/:;<=>?@[]^`{|}", min_size=1, max_size=12)
 _header_texts = _ascii.map(str.strip).filter(bool)
 _numbers = st.integers(0, 4) | st.sampled_from([-1, 1000, 1001, 10_000, 10_001, 2**31 - 1])
-_times = st.sampled_from([0, 1_000_000_000, 4_000_000_000]).map(lambda at: datetime.fromtimestamp(at, timezone.utc))
+_times = st.sampled_from([0, 1_000_000_000, 4_000_000_000]).map(lambda at: datetime.fromtimestamp(at, UTC))
 
 
 def _base64(size: int) -> st.SearchStrategy[str]:

@@ -20,9 +20,9 @@ from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import OperationModel
+from conftest import wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from conftest import wait_for
 from objects_support import Body, etag_of
 
 from s4raw.keys import Key

@@ -94,9 +94,9 @@ def list_uploads(call: Call) -> Answer:
     return answer(
         "ListMultipartUploadsResult",
         f"{xml.element('Bucket', call.key.bucket)}<KeyMarker>{echo(after, url)}</KeyMarker>"
-        f"<UploadIdMarker>{xml.plain(after_upload)}</UploadIdMarker>{following}<Prefix>{echo(query.prefix, url)}</Prefix>"
-        f"{delimiter}<MaxUploads>{limit}</MaxUploads>{encoding}<IsTruncated>{str(page.truncated).lower()}</IsTruncated>"
-        f"{''.join(uploads)}{''.join(prefixes)}",
+        f"<UploadIdMarker>{xml.plain(after_upload)}</UploadIdMarker>{following}"
+        f"<Prefix>{echo(query.prefix, url)}</Prefix>{delimiter}<MaxUploads>{limit}</MaxUploads>{encoding}"
+        f"<IsTruncated>{str(page.truncated).lower()}</IsTruncated>{''.join(uploads)}{''.join(prefixes)}",
     )
 
 

@@ -18,12 +18,25 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from s4raw.objects.base import Backend
 
-from .service import ACCESS_KEY, BACKENDS, REGION, SECRET_KEY, Raw, Reply, Service
+from .service import ACCESS_KEY, BACKENDS, REGION, RING, SECRET_KEY, Raw, Reply, Service, on_a_ring
 
 
-@pytest.fixture(params=list(BACKENDS))
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    found = BACKENDS[request.param](tmp_path / "backend")
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "also_on_a_ring: runs on a ring of real servers, too, which is slower")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "place" in metafunc.fixturenames:
+        ring = [RING] if metafunc.definition.get_closest_marker("also_on_a_ring") else []
+        metafunc.parametrize("place", [*BACKENDS, *ring])
+
+
+@pytest.fixture
+def backend(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    if place == RING:
+        found = on_a_ring(request.getfixturevalue("ring").conf)
+    else:
+        found = BACKENDS[place](tmp_path / "backend")
     yield found
     found.close()
 

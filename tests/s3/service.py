@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
+from s4raw.keys import Key
 from s4raw.net import Stream, listen
-from s4raw.objects.base import Backend
+from s4raw.objects.base import Backend, Query
 from s4raw.objects.local import open_local
 from s4raw.objects.memory import MemoryBackend
+from s4raw.objects.ring import RingBackend
+from s4raw.ring import Topology
 from s4raw.s3.app import App
 from s4raw.s3.call import Settings
 from s4raw.s3.credentials import Credentials
@@ -26,6 +29,19 @@ BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "memory": lambda directory: MemoryBackend(),
     "local": lambda directory: open_local(str(directory)),
 }
+
+RING = "ring"  # servers of their own, so only what is marked ``also_on_a_ring`` runs there
+
+
+def on_a_ring(conf: str) -> Backend:
+    """The objects of a ring, of which there are none."""
+    backend = RingBackend(Topology.read(conf), b"")
+    for bucket in backend.buckets():
+        while entries := backend.list(bucket.name, Query()).entries:
+            for entry in entries:
+                backend.delete(Key(bucket.name, entry.name))
+        backend.delete_bucket(bucket.name)
+    return backend
 
 
 class Service:

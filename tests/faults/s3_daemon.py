@@ -155,7 +155,9 @@ class Daemon:
         started = _STARTED.search(self.log()[len(before) :])
         assert started, self.log()
         self.port = int(started[1])
-        wait_for(lambda: self.raw_health() == 200, "the daemon to serve")
+        workers = int(self._options[self._options.index("--workers") + 1]) if "--workers" in self._options else 0
+        wait_for(lambda: len(children(process.pid)) == workers and self.raw_health() == 200, "the daemon to serve")
+        wait_for(lambda: all(thread_count(pid) == 1 for pid in self.pids), "the health check to end")
         self.at_rest = {pid: (thread_count(pid), len(descriptors(pid))) for pid in self.pids}
         return self
 

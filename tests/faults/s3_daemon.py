@@ -44,6 +44,14 @@ class Raw:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self._buffer = b""
 
+    @classmethod
+    def over(cls, sock: socket.socket) -> "Raw":
+        """A connection over a socket that is there already."""
+        raw = cls.__new__(cls)
+        raw.sock, raw._buffer = sock, b""
+        sock.settimeout(TIMEOUT)
+        return raw
+
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
@@ -245,9 +253,11 @@ class Daemon:
 
 
 @contextmanager
-def s3_daemon(directory: Path, *options: str, tuning: str = "", descriptors: int = 0) -> Iterator[Daemon]:
+def s3_daemon(
+    directory: Path, *options: str, tuning: str = "", descriptors: int = 0, kind: type[Daemon] = Daemon
+) -> Iterator[Daemon]:
     """A started daemon; checked at the end for tracebacks and leaks, and that it stops when told to."""
-    daemon = Daemon(directory, *options, tuning=tuning, descriptors=descriptors)
+    daemon = kind(directory, *options, tuning=tuning, descriptors=descriptors)
     try:
         daemon.start()
         yield daemon

@@ -67,3 +67,47 @@ def test_10_000_idle_connections_cost_little_and_hinder_nobody(tmp_path, capsys)
             )
         assert each < MAX_IDLE_RSS
         assert after < 64 * MIB
+
+
+@pytest.mark.timeout(SECONDS + 120)
+def test_200_clients_of_boto3_meet_no_error_and_the_daemon_stays_bounded(tmp_path, capsys):
+    program = Path(__file__).with_name("load_s3.py")
+    path = os.pathsep.join([str(program.parent), str(program.parents[1]), *sys.path])
+    with s3_daemon(tmp_path, "--workers", "2") as daemon, ExitStack() as stack:
+        with Raw(daemon.port) as raw:
+            assert raw.ask("PUT", "/load").status == 200
+        before = daemon.rss()
+        loads = []
+        for number in range(PROCESSES):
+            arguments = [daemon.endpoint, str(CLIENTS // PROCESSES), str(SECONDS), f"p{number}"]
+            load = subprocess.Popen(
+                [sys.executable, str(program), *arguments],
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path, "AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": "*"},
+            )
+            loads.append(stack.enter_context(load))
+            stack.callback(load.kill)
+        most = {"rss": 0, "threads": 0, "descriptors": 0}
+        while any(load.poll() is None for load in loads):
+            now = {
+                "rss": daemon.rss(),
+                "threads": sum(map(thread_count, daemon.pids)),
+                "descriptors": sum(len(descriptors(pid)) for pid in daemon.pids),
+            }
+            most = {name: max(most[name], now[name]) for name in most}
+            time.sleep(0.2)
+        results = [json.loads(load.stdout.read()) for load in loads]
+        daemon.check_leaks()
+        with capsys.disabled():
+            print(
+                f"\n{CLIENTS} clients of boto3, {SECONDS:g} s: {sum(result['requests'] for result in results)} "
+                f"requests, the least busy client {min(result['least'] for result in results)}; both workers had at "
+                f"most {most['threads']} threads, {most['descriptors']} descriptors and {most['rss'] / MIB:.0f} MiB, "
+                f"{before / MIB:.0f} MiB before and {daemon.rss() / MIB:.0f} MiB after"
+            )
+        assert not [error for result in results for error in result["errors"]]
+        assert most["threads"] > CLIENTS // 2
+        assert most["rss"] < MAX_RSS
+        with Raw(daemon.port) as raw:
+            assert b"<KeyCount>0<" in raw.ask("GET", "/load?list-type=2").body
+        assert [name for name in daemon.inside() if not name.startswith(("_s3/buckets/", "_s3/lock"))] == []

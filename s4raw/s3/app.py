@@ -69,7 +69,14 @@ class App:
         except Exception:
             self._complain(request_id, traceback.format_exc())
             answer = self._error(request, request_id, S3Error("InternalError"))
-        self._send(connection, answer, [*identifying, *answer.headers])
+        try:
+            self._send(connection, answer, [*identifying, *answer.headers])
+        except S4Error as error:
+            self._complain(request_id, str(error))
+            if connection.answered:  # the bytes that were sent must not look like all of them
+                raise HttpError(0, f"broke off: {error}") from None
+            answer = self._error(request, request_id, errors.of(error))
+            self._send(connection, answer, [*identifying, *answer.headers])
         if self._access_log:
             self._note(connection, request, answer, request_id, known, time.perf_counter() - began)
 

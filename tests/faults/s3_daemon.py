@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
-from conftest import children, descriptors, rss, thread_count, wait_for
+from conftest import children, descriptors, rss, socket_inodes, tcp_ends, thread_count, wait_for
+
+from s4raw.connection import MAX_IDLE
 
 ACCESS_KEY, SECRET_KEY = "AKIDOFTHETESTSEXAMPLE", "the-secret-of-the-tests/EXAMPLE+KEY"
 IMPATIENT = "import s4raw.s3.head as h; h.Limits.__new__.__defaults__ = h.Limits(head_seconds=1.0, stall_seconds=1.0)"
@@ -221,9 +224,18 @@ class Daemon:
             threads, fds = self.at_rest.get(pid, (1, 0))
             if thread_count(pid) > threads:
                 found.append(f"{pid} has {thread_count(pid)} threads, had {threads}")
-            if len(descriptors(pid)) > fds:
+            if len(descriptors(pid)) > fds + self.kept(pid):
                 found.append(f"{pid} has {len(descriptors(pid))} descriptors, had {fds}: {descriptors(pid)}"[:3000])
         return found
+
+    def kept(self, pid: int) -> int:
+        """How many connections to servers of a ring a process keeps, at most as many as it may."""
+        ends = tcp_ends()
+        ports = [ends[inode] for inode in socket_inodes(pid) if inode in ends]
+        return sum(
+            min(MAX_IDLE, ports_to)
+            for ports_to in Counter(there for here, there in ports if here != self.port and there).values()
+        )
 
     def check_leaks(self) -> None:
         """Fail unless it comes to rest."""

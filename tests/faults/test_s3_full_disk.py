@@ -8,7 +8,9 @@ from contextlib import closing
 import pytest
 from s3_daemon import Daemon, s3_daemon
 
-LIMIT = 1 << 20  # bytes that the daemon may write to one file: what is beyond fails like a full disk, without needing one
+LIMIT = (
+    1 << 20
+)  # bytes that the daemon may write to one file: what is beyond fails like a full disk, without needing one
 SMALL = random.Random(5).randbytes(1000)
 LARGE = random.Random(6).randbytes(4 * LIMIT)
 PART = random.Random(7).randbytes(5 * LIMIT)
@@ -50,7 +52,9 @@ def test_a_put_that_does_not_fit_is_an_error_of_s3_and_the_connection_goes_on(da
     with closing(daemon.raw()) as raw:
         before = raw.ask("GET", target)
         for _ in range(3):
-            answer = raw.ask("PUT", target, LARGE[: LIMIT + 4096])  # what is left is less than is worth a new connection
+            answer = raw.ask(
+                "PUT", target, LARGE[: LIMIT + 4096]
+            )  # what is left is less than is worth a new connection
             assert answer.status >= 500 and answer.code, answer
             assert raw.ask("GET", target).body[:9] == before.body[:9]
         assert raw.ask("PUT", "/bucket/fits", SMALL).status == 200

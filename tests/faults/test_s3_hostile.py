@@ -94,7 +94,12 @@ def send_slowly(daemon: Daemon, beginning: bytes, drip: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize(
     ("beginning", "drip"),
-    [(b"GET", b" "), (b"GET /bucket HTTP/1.1\r\n", b"H"), (b"GET / HTTP/1.1\r\nHost: h\r\nX-A:", b"a"), (b"\r\n", b"\r\n")],
+    [
+        (b"GET", b" "),
+        (b"GET /bucket HTTP/1.1\r\n", b"H"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX-A:", b"a"),
+        (b"\r\n", b"\r\n"),
+    ],
     ids=["method", "line", "header", "empty lines"],
 )
 def test_slow_heads_are_given_up(daemon, beginning, drip):

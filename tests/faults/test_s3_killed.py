@@ -216,7 +216,9 @@ def test_a_put_whose_client_dies_leaves_the_old_object_and_nothing_else(daemon):
         assert raw.ask("PUT", "/bucket/key", OLD).status == 200
         for length in (0, 1, 100_000, 6 * MIB):
             with closing(daemon.raw()) as dying:
-                dying.send(b"PUT /bucket/key HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(NEW) + NEW[:length])
+                dying.send(
+                    b"PUT /bucket/key HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(NEW) + NEW[:length]
+                )
         assert raw.ask("GET", "/bucket/key").body == OLD
     daemon.check_leaks()
     assert internal(daemon) == []

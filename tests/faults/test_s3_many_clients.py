@@ -37,7 +37,11 @@ def many_descriptors(count: int) -> Iterator[None]:
 
 
 def test_10_000_idle_connections_cost_little_and_hinder_nobody(tmp_path, capsys):
-    with many_descriptors(IDLE + 500), s3_daemon(tmp_path, "--max-connections", "12000") as daemon, ExitStack() as stack:
+    with (
+        many_descriptors(IDLE + 500),
+        s3_daemon(tmp_path, "--max-connections", "12000") as daemon,
+        ExitStack() as stack,
+    ):
         raws = []
 
         def connect(count: int) -> None:

@@ -117,8 +117,8 @@ def malformed() -> S3Error:
 def read(body: bytes, root: str) -> Node:
     """Read a request's body whose root element is ``root``, in whatever namespace.
 
-    Document types, and with them entities of the sender's own, are refused, and so are more elements than any request needs.
-    Raises MalformedXML.
+    Document types, and with them entities of the sender's own, are refused, and so are more elements than any request
+    needs. Raises MalformedXML.
     """
     top = Node("")
     stack = [top]

@@ -27,12 +27,11 @@ TAGS = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagg
 SEEDS = {
     "head": b"GET /bucket/witness?versionId=null HTTP/1.1\r\nHost: h\r\nRange: bytes=0-3\r\nIf-Match: *\r\n\r\n",
     "listing": b"GET /bucket?list-type=2&prefix=a&max-keys=3&encoding-type=url HTTP/1.1\r\nHost: h\r\n\r\n",
-    "signed": b"GET /bucket/witness HTTP/1.1\r\nHost: h\r\nx-amz-date: 20260101T000000Z\r\nAuthorization: AWS4-HMAC-SHA256 "
-    b"Credential=AKIDOFTHETESTSEXAMPLE/20260101/us-east-1/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature="
-    + b"0" * 64
-    + b"\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\n\r\n",
-    "presigned": b"GET /bucket/witness?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDOFTHETESTSEXAMPLE%2F20260101%2F"
-    b"us-east-1%2Fs3%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-"
+    "signed": b"GET /bucket/witness HTTP/1.1\r\nHost: h\r\nx-amz-date: 20260101T000000Z\r\n"
+    b"Authorization: AWS4-HMAC-SHA256 Credential=AKIDOFTHETESTSEXAMPLE/20260101/us-east-1/s3/aws4_request, "
+    b"SignedHeaders=host;x-amz-date, Signature=" + b"0" * 64 + b"\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\n\r\n",
+    "presigned": b"GET /bucket/witness?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDOFTHETESTSEXAMPLE"
+    b"%2F20260101%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-"
     b"Signature=00 HTTP/1.1\r\nHost: h\r\n\r\n",
     "put": PUT + b"Content-Length: 3\r\nContent-MD5: kAFQmDzST7DWlj99KOF/cg==\r\nx-amz-meta-a: b\r\n\r\nabc",
     "chunked": CHUNKED + b"\r\n3\r\nabc\r\n8;x=y\r\nabcdefgh\r\n0\r\na: b\r\n\r\n",
@@ -45,9 +44,8 @@ SEEDS = {
     + AWS
     + b"x-amz-decoded-content-length: 11\r\nx-amz-trailer: x-amz-checksum-crc32\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
     % (len(AWS_BODY), AWS_BODY),
-    "form": b"POST /bucket HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n"
-    % len(FORM)
-    + FORM,
+    "form": b"POST /bucket HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(FORM) + FORM,
     "delete": request("POST", "/bucket?delete", DELETES),
     "tags": request("PUT", "/bucket/witness-of-tags?tagging", TAGS),
     "copy": request("PUT", "/bucket/broken", b"", x_amz_copy_source="/bucket/witness", x_amz_metadata_directive="COPY"),

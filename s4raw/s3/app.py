@@ -65,8 +65,11 @@ class App:
         except HttpError:
             raise
         except Exception as error:
-            if connection.answered:
-                raise  # what was cut off must not look whole: the connection ends
+            if connection.answered:  # what was cut off must not look whole: the connection ends
+                if not isinstance(error, S4Error):
+                    raise
+                self._complain(request_id, str(error))
+                raise HttpError(0, "the answer broke off") from None
             answer = self._error(request, request_id, self._told(request_id, error))
             self._send(connection, answer, [*identifying, *answer.headers])
         if self._access_log:

@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench import plots, rows_compute, rows_shuffle, rows_sizes, rows_small, rows_start, rows_transfer, rows_workers
+from bench import (
+    plots,
+    rows_compute,
+    rows_s3,
+    rows_s3_names,
+    rows_shuffle,
+    rows_sizes,
+    rows_small,
+    rows_start,
+    rows_transfer,
+    rows_workers,
+)
 from bench.lab import Lab
 from bench.measure import Curve, Row, measure, measure_curve
 from bench.report import Report, into_readme
@@ -46,6 +57,16 @@ ROWS: dict[str, Callable[[Lab], Row]] = {
     "idle": rows_start.idle,
     "map-many": rows_compute.map_many,
     "shuffle-gib": rows_shuffle.shuffle_gib,
+    **rows_s3.large_rows(),
+    "s3-multipart": rows_s3.multipart,
+    "s3-gets": rows_s3.gets_one,
+    "s3-gets-16": rows_s3.gets_many,
+    "s3-puts": rows_s3.puts_one,
+    "s3-puts-16": rows_s3.puts_many,
+    **rows_s3_names.copies(),
+    "s3-memory": rows_s3_names.memory,
+    "s3-list": rows_s3_names.whole_listing,
+    "s3-pages": rows_s3_names.pages,
 }
 
 CURVES: dict[str, Callable[[Lab], Curve]] = {

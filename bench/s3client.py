@@ -129,8 +129,11 @@ def small(
 
     def run(turn: int = 0, prepare: bool = False) -> None:
         if prepare or not heads:
-            paths = [path.format(turn=turn, number=number) for number in range(*numbers)]
-            heads[:] = [presigned(port, method, name, len(body) if size else None, signed) + body for name in paths]
+            heads.clear()
+            for number in range(*numbers):
+                name = path.format(turn=turn, number=number)
+                own = b"%016d" % number + body[16:] if size else b""  # no two are the same, as is usual
+                heads.append(presigned(port, method, name, len(own) if size else None, signed) + own)
         if not prepare:
             for _ in range(passes):
                 _exchange(clients, iter(heads))

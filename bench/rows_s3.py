@@ -207,7 +207,6 @@ def _clients(lab: Lab, server: Server, connections: int, count: int, **options: 
 
 def fill_small(lab: Lab, server: Server, count: int) -> None:
     """Objects of 4 KiB, by number, to prepare."""
-    create_bucket(server)
     if server.signed:
         path = f"/{BUCKET}/small/{{number}}"
         worker = lab.worker(
@@ -224,6 +223,7 @@ def _small_gets(lab: Lab, name: str, connections: int, aim: int, names: Sequence
         count = SMALL_GETS // (MOTO_AMOUNT if server.name == MOTO else 1)
         passes = 1 if server.name == MOTO or lab.quick else 3
         if server.name != NGINX:
+            create_bucket(server)
             fill_small(lab, server, count)
         path = f"/{BUCKET}/small/{{number}}"
         clients = _clients(lab, server, connections, count, method="GET", path=path, passes=passes)

@@ -231,6 +231,7 @@ def memory(lab: Lab) -> Row:
     held: list[Side] = []
     for server in servers:
         if server.name != NGINX:
+            create_bucket(server)
             fill_small(lab, server, 1)
         options = {"path": f"/{BUCKET}/small/0", "connections": HELD, "signed": server.signed}
         sides.append(Memory(lab, server, None))

@@ -70,7 +70,7 @@ class Client:
         return head, body, int(length[1]) if length else -1
 
     def whole(self) -> bytes:
-        """The next answer's body, in memory, also one that comes in chunks (which stay in it)."""
+        """The next answer's body, in memory."""
         head, body, length = self.head()
         pieces, count = [body], len(body)
         while count < length if length >= 0 else not pieces[-1].endswith(b"0\r\n\r\n"):
@@ -80,7 +80,7 @@ class Client:
             count += len(more)
         if _CLOSE in head:
             self.reconnect()
-        return b"".join(pieces)
+        return b"".join(pieces) if length >= 0 else _without_chunks(b"".join(pieces))
 
     def drop(self, buffer: memoryview) -> int:
         """Read the next answer to nowhere; how many bytes its body has."""
@@ -106,6 +106,18 @@ class Client:
         if _CLOSE in found:
             self.reconnect()
         return found
+
+
+def _without_chunks(body: bytes) -> bytes:
+    """A body without the lines that chunks begin and end with."""
+    pieces, at = [], 0
+    while True:
+        end = body.index(b"\r\n", at)
+        size = int(body[at:end], 16)
+        if not size:
+            return b"".join(pieces)
+        pieces.append(body[end + 2 : end + 2 + size])
+        at = end + size + 4
 
 
 def small(

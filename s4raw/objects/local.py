@@ -36,8 +36,6 @@ from s4raw.objects.local_listing import list_page
 from s4raw.objects.local_parts import LocalUploads
 from s4raw.store import Store
 
-SMALL_BODY = 64 << 10  # bytes that are taken before it is asked whether they may be stored
-
 
 class LocalReading:
     """An open object: its file may be replaced or deleted meanwhile, its bytes stay."""
@@ -146,8 +144,7 @@ class LocalBackend:
     def put(self, key: Key, source: Source, conditions: Conditions = ALWAYS) -> Info:
         """Store an object, in place of what has the key."""
         store = self.store
-        if conditions is not ALWAYS or source.size is None or source.size > SMALL_BODY:
-            self._check_target(key, conditions)
+        self._check_target(key, conditions)
         with store.draft() as fd:
             record = Record.of(receive(fd, source, key))
             return publishing.publish(store, fd, key, record, source.seal(), conditions)

@@ -23,7 +23,7 @@ from bench import (
     rows_transfer,
     rows_workers,
 )
-from bench.lab import Lab
+from bench.lab import Lab, LeftOut
 from bench.measure import Curve, Row, measure, measure_curve
 from bench.report import Report, into_readme
 
@@ -82,7 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a smaller large file, fewer samples")
-    parser.add_argument("--dir", help="where the data goes: at most 8 GiB, removed afterwards (default: bench/.tmp)")
+    parser.add_argument("--dir", help="where the data goes: at most 12 GiB, removed afterwards (default: bench/.tmp)")
     options = parser.parse_args()
     if unknown := set(options.rows) - set(NAMES):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
@@ -121,11 +121,14 @@ def _run(report: Report, names: Sequence[str], directory: str) -> None:
             started = time.monotonic()
             sys.stderr.write(f"{name} ...")
             sys.stderr.flush()
-            if name in ROWS:
-                report.rows.append(measure(ROWS[name](lab), lab.warm))
-                lab.end_row()
-            else:
-                report.curves.append(measure_curve(CURVES[name](lab), lab.warm, lab.end_row))
+            try:
+                if name in ROWS:
+                    report.rows.append(measure(ROWS[name](lab), lab.warm))
+                    lab.end_row()
+                else:
+                    report.curves.append(measure_curve(CURVES[name](lab), lab.warm, lab.end_row))
+            except LeftOut as reason:
+                sys.stderr.write(f" left out: {reason}")
             sys.stderr.write(f" {time.monotonic() - started:.0f} s\n")
 
 

@@ -58,9 +58,14 @@ def source(lab: Lab, size: int) -> str:
     return path
 
 
+def _rivals(size: int) -> list[str]:
+    """The other S3 servers that objects of a size are put to: moto holds them in memory, for good."""
+    return [RCLONE, MOTO] if size <= 64 * MIB else [RCLONE]
+
+
 def _get(lab: Lab, name: str, size: int) -> Row:
     """An object to nowhere, over one connection."""
-    servers, notes = start_all(lab, OURS, NGINX, RCLONE, MOTO)
+    servers, notes = start_all(lab, OURS, NGINX, *_rivals(size))
     path, passes = source(lab, size), max(1, RUN_BYTES // size)
     sides: list[Side] = []
     for server in servers:
@@ -78,12 +83,13 @@ def _get(lab: Lab, name: str, size: int) -> Row:
 
 def _put(lab: Lab, name: str, size: int) -> Row:
     """Objects out of a file, over one connection."""
-    servers, notes = start_all(lab, OURS, RCLONE, MOTO)
+    servers, notes = start_all(lab, OURS, *_rivals(size))
     path, passes = source(lab, size), max(1, RUN_BYTES // size)
     sides: list[Side] = []
     for server in servers:
         create_bucket(server)
-        options = {"path": f"/{BUCKET}/{{turn}}/{{number}}", "file": path, "size": size, "passes": passes}
+        place = "again" if server.name == MOTO else "{turn}"
+        options = {"path": f"/{BUCKET}/{place}/{{number}}", "file": path, "size": size, "passes": passes}
         worker = lab.worker("bench.s3client:put", port=server.port, **options)
         sides.append(TimedSide(server.name, worker, server.pids(), turn_of, dropping(server, passes * size)))
     comparisons = _against(servers, {RCLONE: PUT_AIM if size > MIB else None, MOTO: None})
@@ -100,7 +106,7 @@ def _put(lab: Lab, name: str, size: int) -> Row:
 def multipart(lab: Lab) -> Row:
     """One object in parts, over several connections at once."""
     size = 128 * MIB if lab.quick else GIB
-    servers, notes = start_all(lab, OURS, TWO, RCLONE, MOTO)
+    servers, notes = start_all(lab, OURS, TWO, RCLONE)
     path = source(lab, size)
     sides: list[Side] = []
     for server in servers:
@@ -108,8 +114,7 @@ def multipart(lab: Lab) -> Row:
         options = {"path": f"/{BUCKET}/{{turn}}/parts", "file": path, "size": size, "part": PART}
         worker = lab.worker("bench.s3client:multipart", port=server.port, connections=PART_CONNECTIONS, **options)
         sides.append(TimedSide(server.name, worker, server.pids(), turn_of, dropping(server, size)))
-    comparisons = _against(servers, {RCLONE: PUT_AIM, MOTO: None})
-    comparisons += _against(servers, {RCLONE: None}, TWO)
+    comparisons = [*_against(servers, {RCLONE: PUT_AIM}), *_against(servers, {RCLONE: None}, TWO)]
     title = f"multipart upload of {size >> 20} MiB, in parts of {PART >> 20} MiB on {PART_CONNECTIONS} connections"
     samples = lab.samples(5, 2)
     return Row(
@@ -125,7 +130,7 @@ def dropping(server: Server, size: int) -> Callable[[int], None]:
 
     def drop(turn: int) -> None:
         directory = os.path.join(server.data, BUCKET, str(turn))
-        if server.name == MOTO:  # holds them in memory: the objects are overwritten by the next run
+        if server.name == MOTO:  # holds them in memory, and overwrites them in the next run
             return
         found = sum(
             os.path.getsize(os.path.join(above, name)) for above, _, names in os.walk(directory) for name in names

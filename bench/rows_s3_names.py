@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from bench import proc
-from bench.lab import SMALL_COUNT, Lab, Worker, expect
+from bench.lab import SMALL_COUNT, Lab, LeftOut, Worker, expect
 from bench.measure import Comparison, Row, Sample, Side, TimedSide
 from bench.rows_s3 import MIB, create_bucket, fill_small, put_file, source
 from bench.rows_small import files_below
@@ -22,6 +22,7 @@ from s4raw.objects.publishing import publish
 from s4raw.store import Store
 
 LISTED, PAGED = 100_000, 1_000_000
+RIVAL_LISTED = 10_000
 PAGE = 1000
 PAGES = 20  # a run
 PAGE_SECONDS = 0.010
@@ -72,24 +73,27 @@ def whole_listing(lab: Lab) -> Row:
     servers, notes = start_all(lab, RCLONE)  # moto would need a minute to be given as many
     data = lab.path(f"s3-listed-{lab.new_number()}")
     make_objects(data, BUCKET, count)
-    servers.insert(0, start(lab, OURS, data))
-    for server in servers[1:]:
+    counts = {OURS: count}
+    for server in servers:
+        counts[server.name] = min(count, RIVAL_LISTED)
         directory = os.path.join(server.data, BUCKET)
         os.mkdir(directory)
         for number in range(FILES):
             open(os.path.join(directory, name_of(number)), "wb").close()
-        link_names(directory, count)
-    sides: list[Side] = [
-        TimedSide(
-            server.name,
-            lab.worker("bench.s3client:listing", port=server.port, bucket=BUCKET, count=count),
-            server.pids(),
-        )
-        for server in servers
-    ]
-    comparisons = [Comparison(OURS, server.name, "speed") for server in servers[1:]]
+        link_names(directory, counts[server.name])
+        notes = [*notes, f"{server.name} reads all names for each page, so it is given {counts[server.name]:,}."]
+    sides: list[Side] = []
+    for server in (start(lab, OURS, data), *servers):
+        options = {"bucket": BUCKET, "count": counts[server.name]}
+        worker = lab.worker("bench.s3client:listing", port=server.port, **options)
+        sides.append(TimedSide(server.name, worker, server.pids()))
+    comparisons = [Comparison(OURS, server.name, "speed") for server in servers] or [Comparison(OURS, measure="speed")]
     title = f"list of {count:,} keys, in pages of {PAGE:,}"
-    return Row("s3-list", title, sides, comparisons, lab.samples(3, 1), count, "keys", notes=notes)
+    return Row(
+        *("s3-list", title, sides, comparisons, lab.samples(3, 1), count, "keys"),
+        notes=notes,
+        amounts={name: float(amount) for name, amount in counts.items()},
+    )
 
 
 def pages(lab: Lab) -> Row:
@@ -113,10 +117,6 @@ def pages(lab: Lab) -> Row:
     return Row("s3-pages", title, sides, comparisons, lab.samples(5, 2), 1, "pages", notes=notes)
 
 
-def _absent(lab: Lab) -> list[str]:
-    return [] if shutil.which(S5CMD) else [f"there is no {S5CMD} here"]
-
-
 def _s5cmd(lab: Lab, server: Server, argv: Callable[[int], Sequence[str]], after: Callable[[int], None]) -> TimedSide:
     command = [S5CMD, "--endpoint-url", f"http://127.0.0.1:{server.port}", "--log", "error"]
     return lab.command(server.name, lambda turn: [*command, *argv(turn)], server.pids(), after, env=KEYS)
@@ -135,6 +135,8 @@ def _copy(
     amount: tuple[int, str],
     aim: float | None,
 ) -> Row:
+    if not shutil.which(S5CMD):
+        raise LeftOut(f"there is no {S5CMD} here")
     servers, notes = start_all(lab, OURS, RCLONE, MOTO)
     for server in servers:
         create_bucket(server)
@@ -157,7 +159,7 @@ def copy_up(lab: Lab) -> Row:
                 expect(os.path.getsize(stored), CP_SIZE, stored)
                 os.unlink(stored)
 
-        return _s5cmd(lab, server, lambda turn: ["cp", path, f"s3://{BUCKET}/large{max(turn, 0)}"], check)
+        return _s5cmd(lab, server, lambda turn: ["cp", path, f"s3://{BUCKET}/large{turn}"], check)
 
     return _copy(lab, "s3-cp-up", "s5cmd cp of 256 MiB into a bucket", side, (CP_SIZE, "B"), None)
 

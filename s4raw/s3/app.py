@@ -91,7 +91,7 @@ class App:
         identity: Identity | None
         if method == "OPTIONS":
             raise S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403)
-        if method == "POST" and level == BUCKET and not params and _is_form(request):
+        if method == "POST" and level == BUCKET and not request.query and _is_form(request):
             identity = None  # the form's policy says who sent it
         else:
             identity = authenticate(
@@ -209,10 +209,13 @@ def _decode(text: str) -> str:
 
 
 def _params(query: str) -> dict[str, str]:
-    """The parameters of a query, form-encoded; the first of a name counts. Raises InvalidURI."""
+    """The parameters of a query, form-encoded, but not those of a signature; the first of a name counts.
+
+    Raises InvalidURI.
+    """
     found: dict[str, str] = {}
     for pair in query.split("&"):
-        if pair:
+        if pair and pair[:6] != "X-Amz-":
             name, _, value = pair.partition("=")
             found.setdefault(_decode(name.replace("+", " ")), _decode(value.replace("+", " ")))
     return found

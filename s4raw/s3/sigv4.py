@@ -384,7 +384,8 @@ def _parameters(query: str) -> dict[str, str]:
         name = unquote_plus(name) if "%" in name or "+" in name else name
         if name in found and name.startswith(("X-Amz-", "Signature", "AWSAccessKeyId", "Expires")):
             raise S3Error("AuthorizationQueryParametersError", f"{name} is given twice")
-        found[name] = unquote_plus(value) if "%" in value or "+" in value else value
+        plain = value.replace("%2F", "/")  # all that is encoded, as a rule: the slashes of a credential
+        found[name] = unquote_plus(value) if "%" in plain or "+" in plain else plain
     return found
 
 

@@ -180,7 +180,9 @@ class Aws(Program):
         self.run("s3", "cp", "--only-show-errors", f"s3://{bucket}/{key}", f"s3://{bucket}/{to}")
 
     def metadata(self, bucket: str, key: str) -> dict[str, str]:
-        found: dict[str, str] = json.loads(self.run("s3api", "head-object", "--bucket", bucket, "--key", key))["Metadata"]
+        found: dict[str, str] = json.loads(self.run("s3api", "head-object", "--bucket", bucket, "--key", key))[
+            "Metadata"
+        ]
         return found
 
     def delete(self, bucket: str, key: str) -> None:
@@ -205,7 +207,9 @@ class S3cmd(Program):
         )
 
     def run(self, *arguments: str) -> str:
-        return super().run("--config", "s3cfg", "--quiet" if arguments[0] in ("put", "get", "sync") else "-v", *arguments)
+        return super().run(
+            "--config", "s3cfg", "--quiet" if arguments[0] in ("put", "get", "sync") else "-v", *arguments
+        )
 
     def make(self, bucket: str) -> None:
         self.run("mb", f"s3://{bucket}")

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -57,7 +57,7 @@ class Boto(Client):
     """boto3, as it comes."""
 
     keys = (*NASTY, "trail/", "a//b", "/lead", "./x/../y", "new\nline", "~", "%2F", "x" * 1024)
-    options: dict[str, str] = {}
+    options: ClassVar[dict[str, str]] = {}
 
     def open(self) -> None:
         from boto3.s3.transfer import TransferConfig
@@ -111,7 +111,10 @@ class Boto(Client):
 class BotoWhenRequired(Boto):
     """boto3 that sends checksums only where S3 requires them."""
 
-    options = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+    options: ClassVar = {
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+    }
 
 
 class Program(Client):

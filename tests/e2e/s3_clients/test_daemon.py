@@ -1,4 +1,4 @@
-"""The daemon's other faces: presigned URLs, TLS, buckets in the host's name, several processes, and the ring's verbs."""
+"""Presigned URLs, TLS, buckets that the host names, several processes, and objects that the ring's verbs see too."""
 
 import os
 import socket

@@ -143,7 +143,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.app": {
         *("errors", "keys", "log", "objects.base"),
-        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.sigv4", "s3.xml"),
+        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.signing", "s3.sigv4", "s3.xml"),
     },
     "s3.checksums": {"s3.errors"},
     "s3.aws_chunked": {"s3.errors"},

@@ -24,6 +24,7 @@ from s4raw.s3.call import Answer, Call, Settings
 from s4raw.s3.errors import S3Error
 from s4raw.s3.http import HttpConnection, HttpError, Request
 from s4raw.s3.routes import BUCKET, OBJECT, SERVICE, route
+from s4raw.s3.signing import headers_of_query
 from s4raw.s3.sigv4 import Identity, authenticate
 
 HEALTH = "/healthz"
@@ -98,6 +99,8 @@ class App:
                 request, settings.credentials, self._clock(), anonymous=settings.anonymous, virtual_bucket=virtual
             )
             known[1] = identity.access_key or "-"
+            if params and ("X-Amz-Signature" in params or "Signature" in params):
+                request.headers = {**headers_of_query(params), **request.headers}
         operation = route(method, level, params, "x-amz-copy-source" in request.headers)
         known[0] = operation.__name__
         if level == OBJECT:

@@ -77,9 +77,11 @@ def call(words: Sequence[str], prepare: Callable[[Arguments], object] = lambda _
 
     if words[0] in FAMILIES:
         text, function = _member(words)
+        name = " ".join(words[:2])
     else:
         text, function = load(words[0])
-    parsed = arguments.parse(text, words)
+        name = words[0]
+    parsed = arguments.parse(text, words, name)
     if parsed is None:
         sys.stdout.write(text)
         return 0

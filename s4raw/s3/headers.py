@@ -75,7 +75,8 @@ def attributes(headers: Mapping[str, str]) -> Attributes:
     tags: Mapping[str, str] = {}
     for name, value in headers.items():
         if name in SYSTEM:
-            system[name] = value
+            if value:
+                system[name] = value
         elif name.startswith("x-amz-"):
             if name.startswith(META):
                 metadata[name[len(META) :]] = value
@@ -98,11 +99,11 @@ def attributes(headers: Mapping[str, str]) -> Attributes:
 def _strip_chunked(system: dict[str, str]) -> None:
     """aws-chunked is about the request, not about the object."""
     codings = [coding.strip() for coding in system["content-encoding"].split(",")]
-    codings = [coding for coding in codings if coding and coding.lower() != "aws-chunked"]
-    if codings:
-        system["content-encoding"] = ",".join(codings)
-    else:
+    kept = [coding for coding in codings if coding and coding.lower() != "aws-chunked"]
+    if not kept:
         del system["content-encoding"]
+    elif len(kept) < len(codings):
+        system["content-encoding"] = ", ".join(kept)
 
 
 def tags_of(text: str) -> dict[str, str]:

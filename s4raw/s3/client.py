@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from s4raw.errors import ConnectionLost, PeerTimeout, ProtocolError, S4Error, Unreachable, UsageError
+from s4raw.errors import ConnectionLost, LocalFileError, PeerTimeout, ProtocolError, S4Error, Unreachable, UsageError
 from s4raw.keys import Key
 from s4raw.s3 import signing, xml
 from s4raw.s3.errors import S3Error
@@ -115,7 +115,7 @@ class Client:
     ) -> Answer:
         """Send a request; the answer's body is still to be read. ``headers`` have lower-case names.
 
-        Raises Refused, Unreachable, ConnectionLost, PeerTimeout, ProtocolError.
+        Raises Refused, Unreachable, ConnectionLost, PeerTimeout, ProtocolError, UsageError, LocalFileError.
         """
         where = {"server": self.endpoint, "key": shown(key)}
         path, size = path_of(key), body.size if isinstance(body, FileBody) else len(body)
@@ -247,6 +247,9 @@ class Client:
                 self.close()
                 if not (reused and isinstance(error, ConnectionError)):
                     raise _lost(error, where) from None
+            except ValueError as error:  # a host, a region or the like that no header can hold
+                self.close()
+                raise UsageError(f"this cannot be sent: {error}").at(**where) from None
             except BaseException:
                 self.close()
                 raise
@@ -279,7 +282,7 @@ class Client:
         with open(body.fd, "rb", buffering=0, closefd=False) as file:
             sent = self._connection.sock.sendfile(file, body.offset, body.size)
         if sent < body.size:
-            raise UsageError(f"the file became shorter while it was sent, by {body.size - sent} bytes").at(**where)
+            raise LocalFileError(f"the file became shorter while it was sent, by {body.size - sent} bytes").at(**where)
 
     def _answer(self, where: dict[str, str]) -> Answer:
         response = self._connection.getresponse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import stat
@@ -115,7 +116,7 @@ def put(client: Client, key: Key, fd: int, headers: Mapping[str, str]) -> tuple[
     if stat.S_ISREG(status.st_mode) and size <= MAX_SINGLE:
         body = FileBody(fd, offset, size)
         return size, _put(client, key, body, {**headers, CHECKSUM: _checksum(body)})
-    buffer = memoryview(bytearray(PART))
+    buffer = memoryview(mmap.mmap(-1, PART))  # costs no more than what is written to it
     first = buffer[: _fill(fd, buffer)]
     if len(first) < PART:
         return len(first), _put(client, key, first, {**headers, CHECKSUM: _checksum(first)})

@@ -177,6 +177,8 @@ def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise UsageError(f"{option} needs K=V, got {text!r}")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise UsageError(f"{option} is UTF-8, this is not: {text!r}")
         found[name] = value
     return found
 

@@ -161,6 +161,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.incoming": {"errors", "buffers", "net", "s3.head"},
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
+    # S3: our own client
+    "s3.client": {"errors", "keys", "s3", "s3.errors", "s3.signing", "s3.tls", "s3.xml"},
+    "s3.described": {"keys", "s3.client", "s3.signing"},
+    "s3.transfer": {"errors", "keys", "s3", "s3.checksums", "s3.client", "s3.xml"},
+    # S3: the daemon
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
     "s3.daemon": {
         *("errors", "handshake", "log", "net", "ring", "running", "serving"),
@@ -230,7 +235,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments", "errors"},
-    "verbs.s3": {"arguments", "s3.daemon"},
+    "verbs.s3": {"arguments", "s3.daemon", "verbs.s3_client"},
+    "verbs.s3_client": {
+        *("arguments", "output", "errors", "keys", "bodies"),
+        *("s3", "s3.client", "s3.credentials", "s3.described", "s3.transfer"),
+    },
     "verbs.copy": {
         *("arguments", "output", "errors", "keys", "bodies", "client", "bulk", "files"),
         *("selection", "copying", "progress"),

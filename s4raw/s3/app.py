@@ -60,8 +60,10 @@ class App:
         known: list[str] = ["-", "-"]  # the operation and the access key, for the log
         try:
             answer = self._answer(connection, request, known)
-        except HttpError:
-            raise
+        except HttpError as broken:
+            if broken.status != 408 or connection.answered:
+                raise
+            answer = self._error(request, request_id, S3Error("RequestTimeout"))  # and the connection ends
         except S3Error as error:
             answer = self._error(request, request_id, error)
         except S4Error as error:
@@ -88,7 +90,7 @@ class App:
         settings = self._settings
         identity: Identity | None
         if method == "OPTIONS":
-            raise S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403)
+            raise _preflight(request)
         if method == "POST" and level == BUCKET and not params and _is_form(request):
             identity = None  # the form's policy says who sent it
         else:
@@ -179,6 +181,16 @@ class App:
 def _redacted(query: str) -> str:
     """A query without what would let a reader of the log repeat the request."""
     return re.sub("((?:X-Amz-)?Signature|X-Amz-Security-Token)=[^&]*", r"\1=...", query)
+
+
+def _preflight(request: Request) -> S3Error:
+    """What S3 says to OPTIONS where a bucket has no CORS rules."""
+    if "origin" not in request.headers:
+        return S3Error("BadRequest", "Insufficient information. Origin request header needed.")
+    method = request.headers.get("access-control-request-method", "null")
+    if method not in ("GET", "PUT", "HEAD", "POST", "DELETE"):
+        return S3Error("BadRequest", f"Invalid Access-Control-Request-Method: {method}")
+    return S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403)
 
 
 def _is_form(request: Request) -> bool:

@@ -97,10 +97,10 @@ def attributes(headers: Mapping[str, str]) -> Attributes:
 
 def _strip_chunked(system: dict[str, str]) -> None:
     """aws-chunked is about the request, not about the object."""
-    codings = [coding.strip() for coding in system["content-encoding"].split(",")]
-    codings = [coding for coding in codings if coding and coding.lower() != "aws-chunked"]
-    if codings:
-        system["content-encoding"] = ",".join(codings)
+    codings = system["content-encoding"].split(",")
+    kept = ",".join(coding for coding in codings if coding.strip().lower() not in ("", "aws-chunked")).strip()
+    if kept:
+        system["content-encoding"] = kept
     else:
         del system["content-encoding"]
 

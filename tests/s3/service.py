@@ -15,6 +15,7 @@ from s4raw.objects.memory import MemoryBackend
 from s4raw.s3.app import App
 from s4raw.s3.call import Settings
 from s4raw.s3.credentials import Credentials
+from s4raw.s3.head import LIMITS, Limits
 from s4raw.s3.session import refuse, serve_connection
 from s4raw.serving import Acceptor
 
@@ -31,7 +32,7 @@ BACKENDS: dict[str, Callable[[Path], Backend]] = {
 class Service:
     """The S3 application on a port; a context manager."""
 
-    def __init__(self, backend: Backend, complaints: list[str], **options: Any) -> None:
+    def __init__(self, backend: Backend, complaints: list[str], limits: Limits = LIMITS, **options: Any) -> None:
         def log(event: str, details: str = "") -> None:
             if event == "error":
                 complaints.append(details)
@@ -44,7 +45,7 @@ class Service:
         self.acceptor = Acceptor(
             self.listener,
             Stream,
-            lambda connection: serve_connection(connection, self.app.handle, log=log),
+            lambda connection: serve_connection(connection, self.app.handle, limits, log),
             refuse,
             log,
             max_connections=100,

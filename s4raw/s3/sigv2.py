@@ -124,7 +124,8 @@ def _verify(
     if same(signature(secret, text), given):
         return
     path = request.path
-    if "/" not in path[1:] and len(path) > 1 and not bucket:  # boto signs "/bucket/" where it sends "/bucket"
-        if same(signature(secret, string_to_sign(request, date, headers, slash="/")), given):
+    if not bucket and len(path) > 1 and "/" not in path[1:]:  # boto signs "/bucket/" where it sends "/bucket"
+        other = string_to_sign(request, date, headers, slash="/")
+        if same(signature(secret, other), given):
             return
     raise S3Error("SignatureDoesNotMatch", AWSAccessKeyId=access_key, StringToSign=text, SignatureProvided=given)

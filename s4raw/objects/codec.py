@@ -120,7 +120,12 @@ def query(raw: Any) -> Query:
 def page(raw: Any) -> Page:
     """A Page."""
     entries, truncated = raw
-    return Page([Listed(*entry) for entry in entries], truncated)
+    return Page([_listed(*entry) for entry in entries], truncated)
+
+
+def _listed(*fields: Any) -> Listed:
+    entry = Listed(*fields)
+    return entry._replace(checksums=tuple(entry.checksums))
 
 
 def upload(raw: Any) -> Upload:

@@ -220,8 +220,7 @@ class LocalBackend:
         self, key: Key, upload: str, parts: Sequence[Part], attributes: Attributes, conditions: Conditions = ALWAYS
     ) -> Info:
         """Make the parts, joined in this order, the object."""
-        self.upload(key, upload)
-        self._check_target(key, conditions)
+        self.bucket(key.bucket)
         return self._uploads.complete(key, upload, parts, attributes, conditions)
 
     def abort(self, key: Key, upload: str) -> None:

@@ -120,6 +120,7 @@ class LocalUploads:
                 if record is None or record.part.etag != part.etag:
                     raise InvalidPart(f"part {part.number} is not there, or is another one by now", key=str(key))
                 chosen.append(record)
+            publishing.look(self._store, key, conditions)  # before the work; publishing asks again, with the key's lock
             if _lie_right(files, chosen, records) and files.have_data_alone(_WAIT_SECONDS):
                 files.lose_slots(records)
                 info = self._publish(files, files.data, key, chosen, attributes, conditions)

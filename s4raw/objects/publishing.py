@@ -181,11 +181,15 @@ def _attach(store: Store, fd: int, key: Key, record: Record, attributes: Attribu
 def _summarize(fd: int, record: Record, attributes: Attributes) -> None:
     """Write what listings show of an object that is about to be."""
     summary = codec.summarize(attributes, os.fstat(fd).st_ino, record.size)
-    if summary is not None:
-        os.setxattr(fd, codec.SUMMARY, summary)
-    else:
+    if summary is None:
         with suppress(OSError):
             os.removexattr(fd, codec.SUMMARY)
+        return
+    try:
+        os.setxattr(fd, codec.SUMMARY, summary)
+    except PermissionError:  # the file is read-only since an attempt that failed
+        os.fchmod(fd, _DRAFT_MODE)
+        os.setxattr(fd, codec.SUMMARY, summary)
 
 
 def _set(fd: int, sealed: bytes, mode: int) -> None:

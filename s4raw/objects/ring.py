@@ -97,6 +97,8 @@ class RingBackend:
         """Delete a bucket on every server. Raises NoSuchBucket, BucketNotEmpty: then it is on all of them again."""
         tags = self.bucket(name).tags
         self._forget(name)
+        if self.list(name, Query(limit=1)).entries:  # before any server throws away the uploads of its part
+            raise BucketNotEmpty(f"the bucket is not empty: {name}")
         try:
             self._everywhere("delete_bucket", name)
         except BucketNotEmpty:
@@ -166,18 +168,24 @@ class RingBackend:
         conditions: Conditions = ALWAYS,
     ) -> Info:
         """Copy an object's bytes, with its attributes or with others: their ETag and checksums are kept as given."""
-        self._ensure(target)
+        try:
+            self._ensure(target)
+        except NoSuchBucket:
+            with self._open_source(source, source_conditions):  # what is wrong with the source is told first
+                raise
         if self._topology.place(source) == self._topology.place(target):
             info: Info = self._at(source, NoSuchKey, "copy", source, target, attributes, source_conditions, conditions)
             return info
-        try:
-            reading = self.get(source, None, source_conditions)
-        except NotModified as error:
-            raise PreconditionFailed(error.message, key=error.key) from None
-        with reading:
+        with self._open_source(source, source_conditions) as reading:
             if attributes is None:  # as a whole: what came with the bytes lacks the checksums of parts
                 attributes = self.head(source, Conditions(if_match=[reading.info.attributes.etag])).attributes
             return self.put(target, _Copied(reading, attributes), conditions)
+
+    def _open_source(self, source: Key, conditions: Conditions) -> RingReading:
+        try:
+            return self.get(source, None, conditions)
+        except NotModified as error:
+            raise PreconditionFailed(error.message, key=error.key) from None
 
     def tag(self, key: Key, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; its time stays."""

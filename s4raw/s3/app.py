@@ -58,20 +58,20 @@ class App:
         request_id = f"{next(self._ids) & 0xFFFFFFFFFFFFFFFF:016X}"
         identifying = [("x-amz-request-id", request_id), ("x-amz-id-2", self._host_id)]
         known: list[str] = ["-", "-"]  # the operation and the access key, for the log
+        answer = Answer()
         try:
             answer = self._answer(connection, request, known)
+            self._send(connection, answer, [*identifying, *answer.headers])
         except HttpError as broken:
             if broken.status != 408 or connection.answered:
                 raise
             answer = self._error(request, request_id, S3Error("RequestTimeout"))  # and the connection ends
-        except S3Error as error:
-            answer = self._error(request, request_id, error)
-        except S4Error as error:
+            self._send(connection, answer, [*identifying, *answer.headers])
+        except Exception as error:
+            if connection.answered:
+                raise  # what was cut off must not look whole: the connection ends
             answer = self._error(request, request_id, self._told(request_id, error))
-        except Exception:
-            self._complain(request_id, traceback.format_exc())
-            answer = self._error(request, request_id, S3Error("InternalError"))
-        self._send(connection, answer, [*identifying, *answer.headers])
+            self._send(connection, answer, [*identifying, *answer.headers])
         if self._access_log:
             self._note(connection, request, answer, request_id, known, time.perf_counter() - began)
 
@@ -129,7 +129,13 @@ class App:
         bucket, _, name = path[1:].partition("/")
         return Key(bucket, name), ""
 
-    def _told(self, request_id: str, error: S4Error) -> S3Error:
+    def _told(self, request_id: str, error: Exception) -> S3Error:
+        """What a client is told of an error; the log is told of what is our fault."""
+        if isinstance(error, S3Error):
+            return error
+        if not isinstance(error, S4Error):
+            self._complain(request_id, "".join(traceback.format_exception(error)))
+            return S3Error("InternalError")
         told = errors.of(error)
         if told.status >= 500:
             self._complain(request_id, str(error))

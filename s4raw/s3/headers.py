@@ -80,7 +80,8 @@ def attributes(headers: Mapping[str, str]) -> Attributes:
     acl = ""
     for name, value in headers.items():
         if name in SYSTEM:
-            system[name] = value
+            if value:
+                system[name] = value
         elif name.startswith("x-amz-"):
             if name.startswith(META):
                 metadata[name[len(META) :]] = value
@@ -121,12 +122,12 @@ def shown_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
 
 def _strip_chunked(system: dict[str, str]) -> None:
     """aws-chunked is about the request, not about the object."""
-    codings = system["content-encoding"].split(",")
-    kept = ",".join(coding for coding in codings if coding.strip().lower() not in ("", "aws-chunked")).strip()
-    if kept:
-        system["content-encoding"] = kept
-    else:
+    codings = [coding.strip() for coding in system["content-encoding"].split(",")]
+    kept = [coding for coding in codings if coding and coding.lower() != "aws-chunked"]
+    if not kept:
         del system["content-encoding"]
+    elif len(kept) < len(codings):
+        system["content-encoding"] = ", ".join(kept)
 
 
 def tags_of(text: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from conftest import TestRing
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from objects_conformance import Conformance
 from objects_model import Differential
@@ -58,7 +58,7 @@ def test_a_ring_does_what_one_memory_does(ring):
     first = RingBackend(Topology.read(ring.conf), b"")
     cleared(first)
     first.close()
-    run_state_machine_as_test(Machine, settings=settings(timeless, max_examples=8, stateful_step_count=30))
+    run_state_machine_as_test(Machine, settings=settings(timeless, max_examples=60, phases=[Phase.generate]))
 
 
 def test_objects_are_keys_and_keys_are_objects(backend, client):

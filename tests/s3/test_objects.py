@@ -84,6 +84,21 @@ def test_user_metadata_is_kept(s3: Any, bucket: str, raw: Raw) -> None:
     assert raw("GET", "/bucket/other").headers["x-amz-meta-name"] == "Hello World\xe9"
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("deflate, gzip", "deflate, gzip"),
+        ("gzip, aws-chunked", "gzip"),
+        ("aws-chunked,gzip", "gzip"),
+        ("deflate, gzip, aws-chunked", "deflate, gzip"),
+        ("aws-chunked", None),
+    ],
+)
+def test_a_coding_of_the_request_is_not_the_objects(plain: Any, bucket: str, sent: str, kept: str | None) -> None:
+    put(plain, bucket, ContentEncoding=sent)
+    assert plain.head_object(Bucket=bucket, Key="key").get("ContentEncoding") == kept
+
+
 def test_user_metadata_has_a_limit(s3: Any, bucket: str) -> None:
     put(s3, bucket, Metadata={"n": "x" * 2047})
     fails("MetadataTooLarge", 400, put, s3=s3, bucket=bucket, Metadata={"n": "x" * 2048})

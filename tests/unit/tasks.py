@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from objects_support import etag_of, read
+from objects_support import Body, etag_of, read
 from objects_support import put as put_object
 from support import get, left_over, names, opened, put, record_of
 
@@ -95,6 +95,21 @@ def put_again_between_link_and_unlink(root: str) -> None:
             raise AssertionError("moved what was deleted")
 
 
+def put_objects_forever(root: str) -> None:
+    """Replace, tag and delete objects with short and with long attributes, until killed; say so after each step."""
+    with opened_objects(root) as backend:
+        backend.create_bucket("b")
+        for number in range(1_000_000):
+            for name in ("k", "k/below", "other"):
+                key, content = Key("b", name), content_of(f"{name} {number}")
+                put_object(
+                    backend, key, content, metadata={"etag": etag_of(content), "long": "x" * (number % 3 * 1000)}
+                )
+                backend.tag(key, {"number": f"{number}"})
+                os.write(1, b"put\n")
+            backend.delete(Key("b", "k/below"))
+
+
 def count_together(root: str, workers: str, steps: str) -> None:
     """Count in an object, in several processes: each put only replaces what its process has read."""
     with opened_objects(root) as backend:
@@ -166,7 +181,7 @@ def do_it_all_as_nobody(top: str) -> None:
                 assert stat.S_IMODE(os.stat(backend.store.path(tagged)).st_mode) == 0o444
         with backend.store.draft() as fd:
             os.fchmod(fd, 0o444)  # as an attempt that failed may leave it
-            publish_object(backend.store, fd, key, record_of(b""), Attributes("e"))
+            publish_object(backend.store, fd, key, record_of(b""), Attributes(etag_of(b"")))
         backend.copy(key, ring)
         assert backend.head(ring).size == 0
         assert backend.delete(key)
@@ -486,6 +501,33 @@ def share_an_upload(root: str) -> None:
         together(lambda: send(0, 1, 2, 3), lambda: send(7, 3, 4), lambda: send(4, 5, 6))
         uploads.commit(upload, size, Key("b", "k"), digest(content))
         assert get(store, Key("b", "k")) == content
+
+
+PART = 2 * LEAF
+
+
+def part_of(upload: str, number: int) -> bytes:
+    """The content of an upload's part: of one size but for the last, the fifth."""
+    return random.Random(f"{upload} {number}").randbytes(PART if number < 5 else PART // 3)
+
+
+def upload_forever(root: str, pause: str) -> None:
+    """Put parts, some of them twice, and complete uploads of them, until killed; say so before and after each."""
+    key = Key("bucket", "key")
+    with opened_objects(root) as backend:
+        backend.create_bucket(key.bucket)
+        while True:
+            upload = backend.create_upload(key, Attributes())
+            print("begun", upload, flush=True)
+            parts = {}
+            for number in (2, 1, 3, 1, 5, 4, 3):
+                content = part_of(upload, number)
+                body = Body(content, sized=number != 3, piece=1 << 17, between=lambda: time.sleep(float(pause)))
+                parts[number] = backend.put_part(key, upload, number, body)
+                print("part", number, flush=True)
+            print("completing", upload, flush=True)
+            backend.complete(key, upload, [parts[number] for number in sorted(parts)], Attributes(upload))
+            print("done", upload, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from objects_support import KEY, Body, etag_of, put, read
-from support import at_once, get, left_over, names, run_task, run_task_on
+from support import at_once, get, left_over, names, run_task, run_task_on, start_task
 from support import put as put_key
 
 from s4raw.errors import BadKey, BucketNotEmpty, ConfError, Corrupt, NoSuchBucket, NoSuchKey, PreconditionFailed
@@ -238,6 +238,26 @@ def test_what_a_crash_or_the_ring_left_behind_is_swept_at_the_start(backend):
     with reopened(backend) as again:
         assert len(sidecars(again)) == 1
         assert again.head(KEY).attributes.metadata == LONG
+
+
+def test_a_killed_server_leaves_every_object_with_its_attributes_and_nothing_else(tmp_path):
+    for run in range(8):
+        with start_task("put_objects_forever", tmp_path) as child:
+            try:
+                for _ in range(4 + 9 * run):
+                    child.stdout.readline()
+            finally:
+                child.kill()
+            child.stdout.read()
+        backend = open_local(str(tmp_path))
+        assert not left_over(tmp_path)
+        infos = [backend.head(Key("b", entry.name)) for entry in backend.list("b", Query()).entries]
+        for info, entry in zip(infos, backend.list("b", Query()).entries, strict=True):
+            content = read(backend, Key("b", entry.name))
+            assert info.attributes.etag == etag_of(content) == info.attributes.metadata["etag"] == entry.etag
+        long = [info for info in infos if len(codec.encode(info.attributes)) > codec.INLINE_BYTES]
+        assert len(sidecars(backend)) == len(long)
+        backend.close()
 
 
 def test_of_a_lost_sidecar_the_etag_is_left(backend):

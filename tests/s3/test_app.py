@@ -51,7 +51,11 @@ def test_methods_and_subresources_that_are_none(raw: Raw, bucket: str) -> None:
     assert raw("GET", "/bucket?bogus").status == 501
     assert raw("PUT", "/bucket/key?partNumber=1", b"x").status == 400
     assert raw("PUT", "/bucket/key?versionId=null", b"x").status == 400
-    assert raw("OPTIONS", "/bucket/key", sign=False).status == 403
+    asking = {"Origin": "http://example.com", "Access-Control-Request-Method": "GET"}
+    assert raw("OPTIONS", "/bucket/key", sign=False, headers=asking).status == 403
+    for header in asking:
+        short = {name: value for name, value in asking.items() if name != header}
+        assert raw("OPTIONS", "/bucket/key", sign=False, headers=short).status == 400
     assert raw("GET", "/bucket/key").status == 404
 
 

@@ -28,6 +28,9 @@ from s4raw.s3.signing import headers_of_query
 from s4raw.s3.sigv4 import Identity, authenticate
 
 HEALTH = "/healthz"
+_OF_SIGNATURES = tuple(
+    f"X-Amz-{name}=" for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Content-Sha256")
+)
 _BAD_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -106,7 +109,7 @@ class App:
                 virtual_bucket=virtual,
             )
             known[1] = identity.access_key or "-"
-            if params and ("X-Amz-Signature" in params or "Signature" in params):
+            if "authorization" not in request.headers and ("X-Amz-Signature" in params or "Signature" in params):
                 request.headers = {**headers_of_query(params), **request.headers}
         operation = route(method, level, params, "x-amz-copy-source" in request.headers)
         known[0] = operation.__name__
@@ -231,13 +234,13 @@ def _decode(text: str) -> str:
 
 
 def _params(query: str) -> dict[str, str]:
-    """The parameters of a query, form-encoded, but not those of a signature; the first of a name counts.
+    """The parameters of a query, form-encoded, but not what a signature is made of; the first of a name counts.
 
     Raises InvalidURI.
     """
     found: dict[str, str] = {}
     for pair in query.split("&"):
-        if pair and pair[:6] != "X-Amz-":
+        if pair and not pair.startswith(_OF_SIGNATURES):
             name, _, value = pair.partition("=")
             found.setdefault(_decode(name.replace("+", " ")), _decode(value.replace("+", " ")))
     return found

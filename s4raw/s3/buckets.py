@@ -57,7 +57,7 @@ def list_buckets(call: Call) -> Answer:
 def _limit(text: str | None, most: int) -> int:
     if not text:
         return most
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and 1 <= int(text) <= most):
         raise S3Error(
             "InvalidArgument", f"max-buckets must be 1 to {most}", ArgumentName="max-buckets", ArgumentValue=text
         )

@@ -60,7 +60,7 @@ def _wanted(call: Call) -> Range | None:
     if part is not None:
         if text is not None:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
-        if not (part.isascii() and part.isdecimal() and 1 <= int(part) <= MAX_PART_NUMBER):
+        if not (part.isascii() and part.isdecimal() and len(part) <= 10 and 1 <= int(part) <= MAX_PART_NUMBER):
             raise S3Error(
                 "InvalidArgument",
                 f"Part number must be an integer between 1 and {MAX_PART_NUMBER}, inclusive",

@@ -19,7 +19,7 @@ from s4raw.errors import S4Error
 from s4raw.keys import Key, check_key, check_prefix
 from s4raw.log import Log
 from s4raw.objects.base import Backend
-from s4raw.s3 import access, errors, xml
+from s4raw.s3 import errors, xml
 from s4raw.s3.call import Answer, Call, Settings
 from s4raw.s3.errors import S3Error
 from s4raw.s3.http import HttpConnection, HttpError, Request
@@ -102,11 +102,7 @@ class App:
             identity = None  # the form's policy says who sent it
         else:
             identity = authenticate(
-                request,
-                settings.credentials,
-                self._clock(),
-                anonymous=settings.anonymous or settings.public_acls,
-                virtual_bucket=virtual,
+                request, settings.credentials, self._clock(), anonymous=settings.anonymous, virtual_bucket=virtual
             )
             known[1] = identity.access_key or "-"
             if "authorization" not in request.headers and ("X-Amz-Signature" in params or "Signature" in params):
@@ -118,8 +114,6 @@ class App:
         else:
             check_prefix(key)
         call = Call(request, connection, self._backend, key, params, identity, settings)
-        if identity is not None and not identity.access_key and not settings.anonymous:
-            access.check(call, operation)
         try:
             return operation(call)
         finally:

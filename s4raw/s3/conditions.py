@@ -21,7 +21,7 @@ _FORMS = [
     re.compile(r"\w{3} (?P<month>\w{3}) (?P<day>[ \d]\d) (?P<clock>\d\d:\d\d:\d\d) (?P<year>\d{4})"),
     re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)T(?P<clock>\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)"),
 ]
-_ETAG = re.compile(r'\s*(?:(?:W/)?"([^"]*)"|([^",\s]+))\s*(?:,|$)')
+_ETAG = re.compile(r'(?:W/)?"([^"]*)"|([^",\s]+)')  # never tries a character twice: a request may hold megabytes
 
 
 def seconds_of(text: str) -> int | None:

@@ -67,6 +67,7 @@ def serve(options: Options) -> None:
         region=options.region,
         domain=options.domain,
         anonymous=options.anonymous,
+        scheme="https" if options.certificate else "http",
     )
     for fd in (options.listen_fd, options.lifeline_fd):
         if fd is not None:

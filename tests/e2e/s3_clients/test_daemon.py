@@ -51,6 +51,13 @@ def test_boto3_speaks_tls_with_a_certificate_that_it_checks(tmp_path):
             assert s3.get_object(Bucket="bucket", Key=KEY)["Body"].read() == content
             part = s3.get_object(Bucket="bucket", Key=KEY, Range="bytes=5000000-5000009")
             assert part["Body"].read() == content[5_000_000:5_000_010]
+            where = {"Bucket": "bucket", "Key": "parts"}
+            where["UploadId"] = s3.create_multipart_upload(**where)["UploadId"]
+            etag = s3.upload_part(**where, PartNumber=1, Body=b"1")["ETag"]
+            parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+            assert (
+                s3.complete_multipart_upload(**where, MultipartUpload=parts)["Location"] == f"{endpoint}/bucket/parts"
+            )
 
 
 def certificate(directory: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from s4raw.objects.base import Listed, Page, Query
@@ -79,12 +81,14 @@ def prefix_of(entry: Listed, url: bool) -> str:
     return f"<CommonPrefixes><Prefix>{encode(entry.name, url)}</Prefix></CommonPrefixes>"
 
 
+@lru_cache(64)
+def _checksums(names: Sequence[str], kind: str) -> str:
+    found = "".join(f"<ChecksumAlgorithm>{name}</ChecksumAlgorithm>" for name in names)
+    return f"{found}<ChecksumType>{kind}</ChecksumType>" if kind else found
+
+
 def _contents(entry: Listed, url: bool, owner: str) -> str:
-    checksums = ""
-    if entry.checksums:
-        checksums = "".join(f"<ChecksumAlgorithm>{name}</ChecksumAlgorithm>" for name in entry.checksums)
-        if entry.checksum_type:
-            checksums += f"<ChecksumType>{entry.checksum_type}</ChecksumType>"
+    checksums = _checksums(tuple(entry.checksums), entry.checksum_type) if entry.checksums else ""
     return (
         f"<Contents><Key>{encode(entry.name, url)}</Key><LastModified>{xml.timestamp(entry.mtime_ns)}</LastModified>"
         f"<ETag>&quot;{entry.etag}&quot;</ETag>{checksums}<Size>{entry.size}</Size>{owner}"

@@ -102,7 +102,8 @@ def new_client(boto: boto3.Session) -> Iterator[Callable[..., BaseClient]]:
 
     def make(service: Service, host: str = "", **options: Any) -> BaseClient:
         options.setdefault("s3", {"addressing_style": "path"})
-        config = Config(retries={"total_max_attempts": 1}, signature_version="s3v4", **options)
+        options.setdefault("signature_version", "s3v4")
+        config = Config(retries={"total_max_attempts": 1}, **options)
         clients.append(boto.client("s3", endpoint_url=host or service.endpoint, config=config))
         return clients[-1]
 

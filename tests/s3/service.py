@@ -18,6 +18,7 @@ from s4raw.ring import Topology
 from s4raw.s3.app import App
 from s4raw.s3.call import Settings
 from s4raw.s3.credentials import Credentials
+from s4raw.s3.head import LIMITS, Limits
 from s4raw.s3.session import refuse, serve_connection
 from s4raw.serving import Acceptor
 
@@ -47,7 +48,7 @@ def on_a_ring(conf: str) -> Backend:
 class Service:
     """The S3 application on a port; a context manager."""
 
-    def __init__(self, backend: Backend, complaints: list[str], **options: Any) -> None:
+    def __init__(self, backend: Backend, complaints: list[str], limits: Limits = LIMITS, **options: Any) -> None:
         def log(event: str, details: str = "") -> None:
             if event == "error":
                 complaints.append(details)
@@ -55,7 +56,7 @@ class Service:
         self._settings = Settings(
             **{"credentials": Credentials({ACCESS_KEY: SECRET_KEY}), "region": REGION} | options,
         )
-        self._log = log
+        self._log, self._limits = log, limits
         self.lines: list[str] = []
         self.port = 0
         self._open(backend)
@@ -68,7 +69,7 @@ class Service:
         self.acceptor = Acceptor(
             self.listener,
             Stream,
-            lambda connection: serve_connection(connection, app.handle, log=self._log),
+            lambda connection: serve_connection(connection, app.handle, self._limits, self._log),
             refuse,
             self._log,
             max_connections=100,

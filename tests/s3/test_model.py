@@ -41,6 +41,7 @@ CHANGES = frozenset(
         *("CreateBucket", "DeleteBucket", "PutBucketTagging", "DeleteBucketTagging"),
         *("PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "PutObjectTagging", "DeleteObjectTagging"),
         *("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"),
+        *("PutBucketAcl", "PutObjectAcl"),
     )
 )
 # What else is there: it reads, or answers the same for all.
@@ -48,7 +49,7 @@ READS = frozenset(
     (
         *("ListBuckets", "HeadBucket", "GetBucketLocation", "GetBucketTagging", "ListObjects", "ListObjectsV2"),
         *("ListObjectVersions", "ListMultipartUploads", "ListParts", "GetObject", "HeadObject", "GetObjectTagging"),
-        *("GetObjectAttributes", "GetObjectAcl", "PutObjectAcl", "GetBucketAcl", "PutBucketAcl"),
+        *("GetObjectAttributes", "GetObjectAcl", "GetBucketAcl"),
         *("GetBucketVersioning", "GetBucketPolicyStatus", "GetBucketLogging", "GetBucketRequestPayment"),
         *("GetBucketNotification", "GetBucketNotificationConfiguration", "GetBucketAccelerateConfiguration"),
     )

@@ -11,8 +11,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench import plots, rows_compute, rows_shuffle, rows_sizes, rows_small, rows_start, rows_transfer, rows_workers
-from bench.lab import Lab
+from bench import (
+    plots,
+    rows_compute,
+    rows_s3,
+    rows_s3_names,
+    rows_shuffle,
+    rows_sizes,
+    rows_small,
+    rows_start,
+    rows_transfer,
+    rows_workers,
+)
+from bench.lab import Lab, LeftOut
 from bench.measure import Curve, Row, measure, measure_curve
 from bench.report import Report, into_readme
 
@@ -46,6 +57,16 @@ ROWS: dict[str, Callable[[Lab], Row]] = {
     "idle": rows_start.idle,
     "map-many": rows_compute.map_many,
     "shuffle-gib": rows_shuffle.shuffle_gib,
+    **rows_s3.large_rows(),
+    "s3-multipart": rows_s3.multipart,
+    "s3-gets": rows_s3.gets_one,
+    "s3-gets-16": rows_s3.gets_many,
+    "s3-puts": rows_s3.puts_one,
+    "s3-puts-16": rows_s3.puts_many,
+    **rows_s3_names.copies(),
+    "s3-memory": rows_s3_names.memory,
+    "s3-list": rows_s3_names.whole_listing,
+    "s3-pages": rows_s3_names.pages,
 }
 
 CURVES: dict[str, Callable[[Lab], Curve]] = {
@@ -61,7 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to run: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a smaller large file, fewer samples")
-    parser.add_argument("--dir", help="where the data goes: at most 8 GiB, removed afterwards (default: bench/.tmp)")
+    parser.add_argument("--dir", help="where the data goes: at most 12 GiB, removed afterwards (default: bench/.tmp)")
     options = parser.parse_args()
     if unknown := set(options.rows) - set(NAMES):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
@@ -100,11 +121,14 @@ def _run(report: Report, names: Sequence[str], directory: str) -> None:
             started = time.monotonic()
             sys.stderr.write(f"{name} ...")
             sys.stderr.flush()
-            if name in ROWS:
-                report.rows.append(measure(ROWS[name](lab), lab.warm))
-                lab.end_row()
-            else:
-                report.curves.append(measure_curve(CURVES[name](lab), lab.warm, lab.end_row))
+            try:
+                if name in ROWS:
+                    report.rows.append(measure(ROWS[name](lab), lab.warm))
+                    lab.end_row()
+                else:
+                    report.curves.append(measure_curve(CURVES[name](lab), lab.warm, lab.end_row))
+            except LeftOut as reason:
+                sys.stderr.write(f" left out: {reason}")
             sys.stderr.write(f" {time.monotonic() - started:.0f} s\n")
 
 

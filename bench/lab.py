@@ -36,6 +36,10 @@ DISK_FACTOR = 8  # copies of the large file that may exist at once, small ones t
 Arguments = Sequence[str] | Callable[[int], Sequence[str]]
 
 
+class LeftOut(Exception):
+    """A row that cannot be measured here, and why."""
+
+
 class Worker:
     """A process of ``bench.worker`` with one target; each ``run`` is one run of its action."""
 

@@ -21,10 +21,13 @@ def children(pid: int) -> list[int]:
         return [int(child) for child in file.read().split()]
 
 
-def memory_kib(pid: int | str, field: str) -> int:
-    """A memory field of ``/proc/PID/status``: VmHWM (peak), VmRSS (resident), VmPTE (page tables). In KiB."""
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        for line in file:
+def memory_kib(pid: int | str, field: str, file: str = "status") -> int:
+    """A memory field of ``/proc/PID/status``: VmHWM (peak), VmRSS (resident), VmPTE (page tables). In KiB.
+
+    In ``smaps_rollup`` there is Pss: what is resident, a page that several processes share divided by their number.
+    """
+    with open(f"/proc/{pid}/{file}", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
             if line.startswith(f"{field}:"):
                 return int(line.split()[1])
     raise KeyError(field)

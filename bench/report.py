@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from textwrap import fill
 
 from bench.measure import Comparison, Measured, MeasuredCurve
@@ -85,9 +85,19 @@ def machine() -> dict[str, object]:
         **{package: version(package) for package in ("s4raw", "xxhash", "docopt")},
         "nginx": _first_line("nginx", "-v"),
         "curl": _first_line("curl", "--version"),
+        "rclone": _first_line("rclone", "version"),
+        "moto": _version("moto"),
+        "s5cmd": _first_line("s5cmd", "version"),
         "load at start": round(os.getloadavg()[0], 2),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _first_line(*command: str) -> str:

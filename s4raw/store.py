@@ -216,6 +216,19 @@ class Store:
             return False
         return True
 
+    def seems_free(self, key: Key) -> bool:
+        """Whether an ordinary key is not stored, as it seems at a glance; whoever publishes will be told for sure."""
+        path = layout.to_path(*key)
+        if path is None:
+            return False
+        try:
+            os.stat(path, dir_fd=self.data.root, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass  # whoever looks closer will say what it is
+        return False
+
     def path(self, key: Key) -> str:
         """The absolute path of a stored key, for commands. Raises NoSuchKey."""
         fd, _, path = self.open_file(key)

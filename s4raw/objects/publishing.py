@@ -114,13 +114,14 @@ def publish(
 def _put(store: Store, fd: int, key: Key, record: Record, conditions: Conditions) -> str:
     """Publish or replace; the name of the sidecar of what was replaced, if it had one."""
     for _ in range(_RACES):
-        try:
-            sidecar = _look(store, key, conditions)
-        except NoSuchKey:
-            conditions.check(None, reading=False)
-        else:
-            store.replace(fd, key, record)
-            return sidecar
+        if conditions is not ALWAYS or not store.seems_free(key):
+            try:
+                sidecar = _look(store, key, conditions)
+            except NoSuchKey:
+                conditions.check(None, reading=False)
+            else:
+                store.replace(fd, key, record)
+                return sidecar
         try:
             store.publish(fd, key, record)
             return ""

@@ -19,11 +19,12 @@ from s4raw.errors import S4Error
 from s4raw.keys import Key, check_key, check_prefix
 from s4raw.log import Log
 from s4raw.objects.base import Backend
-from s4raw.s3 import errors, xml
+from s4raw.s3 import access, errors, xml
 from s4raw.s3.call import Answer, Call, Settings
 from s4raw.s3.errors import S3Error
 from s4raw.s3.http import HttpConnection, HttpError, Request
 from s4raw.s3.routes import BUCKET, OBJECT, SERVICE, route
+from s4raw.s3.signing import headers_of_query
 from s4raw.s3.sigv4 import Identity, authenticate
 
 HEALTH = "/healthz"
@@ -62,8 +63,11 @@ class App:
         try:
             answer = self._answer(connection, request, known)
             self._send(connection, answer, [*identifying, *answer.headers])
-        except HttpError:
-            raise
+        except HttpError as broken:
+            if broken.status != 408 or connection.answered:
+                raise
+            answer = self._error(request, request_id, S3Error("RequestTimeout"))  # and the connection ends
+            self._send(connection, answer, [*identifying, *answer.headers])
         except Exception as error:
             if connection.answered:  # what was cut off must not look whole: the connection ends
                 if not isinstance(error, S4Error):
@@ -90,14 +94,20 @@ class App:
         settings = self._settings
         identity: Identity | None
         if method == "OPTIONS":
-            raise S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403)
-        if method == "POST" and level == BUCKET and not params and _is_form(request):
+            raise _preflight(request)
+        if method == "POST" and level == BUCKET and not request.query and _is_form(request):
             identity = None  # the form's policy says who sent it
         else:
             identity = authenticate(
-                request, settings.credentials, self._clock(), anonymous=settings.anonymous, virtual_bucket=virtual
+                request,
+                settings.credentials,
+                self._clock(),
+                anonymous=settings.anonymous or settings.public_acls,
+                virtual_bucket=virtual,
             )
             known[1] = identity.access_key or "-"
+            if params and ("X-Amz-Signature" in params or "Signature" in params):
+                request.headers = {**headers_of_query(params), **request.headers}
         operation = route(method, level, params, "x-amz-copy-source" in request.headers)
         known[0] = operation.__name__
         if level == OBJECT:
@@ -105,6 +115,8 @@ class App:
         else:
             check_prefix(key)
         call = Call(request, connection, self._backend, key, params, identity, settings)
+        if identity is not None and not identity.access_key and not settings.anonymous:
+            access.check(call, operation)
         try:
             return operation(call)
         finally:
@@ -189,6 +201,16 @@ def _redacted(query: str) -> str:
     return re.sub("((?:X-Amz-)?Signature|X-Amz-Security-Token)=[^&]*", r"\1=...", query)
 
 
+def _preflight(request: Request) -> S3Error:
+    """What S3 says to OPTIONS where a bucket has no CORS rules."""
+    if "origin" not in request.headers:
+        return S3Error("BadRequest", "Insufficient information. Origin request header needed.")
+    method = request.headers.get("access-control-request-method", "null")
+    if method not in ("GET", "PUT", "HEAD", "POST", "DELETE"):
+        return S3Error("BadRequest", f"Invalid Access-Control-Request-Method: {method}")
+    return S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403)
+
+
 def _is_form(request: Request) -> bool:
     return (
         request.headers.get("content-type", "").lower().startswith("multipart/form-data")
@@ -209,10 +231,13 @@ def _decode(text: str) -> str:
 
 
 def _params(query: str) -> dict[str, str]:
-    """The parameters of a query, form-encoded; the first of a name counts. Raises InvalidURI."""
+    """The parameters of a query, form-encoded, but not those of a signature; the first of a name counts.
+
+    Raises InvalidURI.
+    """
     found: dict[str, str] = {}
     for pair in query.split("&"):
-        if pair:
+        if pair and pair[:6] != "X-Amz-":
             name, _, value = pair.partition("=")
             found.setdefault(_decode(name.replace("+", " ")), _decode(value.replace("+", " ")))
     return found

@@ -11,10 +11,10 @@ import pytest
 from nasty import NAMES
 from support import entries, get, left_over, names, opened, put, record_of, run_task
 
-from s4raw.daemon import MAX_DESCRIPTORS
 from s4raw.digest import digest
 from s4raw.errors import BadKey, Corrupt, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Key
+from s4raw.running import MAX_DESCRIPTORS
 from s4raw.store import RECORD_ATTRIBUTE, Store
 
 KEY = Key("b", "dir/k")

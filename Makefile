@@ -19,7 +19,7 @@ help: ## print this list
 demo: $(VENV)/.core ## run examples/flights on an embedded ring
 	$(RUN) examples/flights/run.sh
 
-test: $(VENV)/.test zsh ## run the tests
+test: $(VENV)/.test zsh rclone restic ## run the tests
 	$(RUN) $(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(VENV)/.check ## formatting, lint, types, and the import layers
@@ -54,10 +54,10 @@ $(VENV)/.created:
 		exit 1; }
 	@touch $@
 
-# Programs from Debian that s4raw does without: a rival in the benchmark, a shell whose completion is tested. What needs one
-# that cannot be had is left out, and says so.
-.PHONY: nginx zsh
-nginx zsh:
+# Programs from Debian that s4raw does without: a rival in the benchmark, a shell whose completion is tested, clients of S3.
+# What needs one that cannot be had is left out, and says so.
+.PHONY: nginx zsh rclone restic
+nginx zsh rclone restic:
 	@if $(RUN) command -v $@ >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $@; } >/dev/null || \

@@ -121,8 +121,11 @@ class _Pattern:
 _patterns: dict[str, _Pattern] = {}
 
 
-def parse(text: str, words: Sequence[str]) -> Arguments | None:
-    """Parse words, the verb first, as a usage text says; None when they ask for that text. Raises UsageError."""
+def parse(text: str, words: Sequence[str], name: str = "") -> Arguments | None:
+    """Parse words, the verb first, as a usage text says; None when they ask for that text. Raises UsageError.
+
+    ``name`` is that of the verb, if it is not the first word alone.
+    """
     pattern = _patterns.get(text)
     if pattern is None:
         pattern = _patterns[text] = _Pattern(text)
@@ -131,7 +134,7 @@ def parse(text: str, words: Sequence[str]) -> Arguments | None:
         if _asks_for_help(words[1:]):
             return None
         usage = text[text.index("Usage:") :].partition("\n\n")[0]
-        raise UsageError(f"wrong arguments for {words[0]}; see s4raw {words[0]} --help\n{usage}")
+        raise UsageError(f"wrong arguments for {name or words[0]}; see s4raw {name or words[0]} --help\n{usage}")
     return None if arguments.get("--help") else arguments
 
 

@@ -7,12 +7,16 @@ import time
 
 from s4raw.errors import S4Error
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
-def write_json(**fields: object) -> None:
-    """Print a line of JSON."""
+
+def write_json(file: TextIO | None = None, /, **fields: object) -> None:
+    """Print a line of JSON, to stdout if no file is given."""
     import json
 
-    sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    (file or sys.stdout).write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
 def plain_time(mtime_ns: int) -> str:

@@ -231,7 +231,8 @@ def cli_runner(ring: TestRing, cwd: Path) -> Run:
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a thread, a descriptor or a child process behind in its own process."""
-    if "_session_ring" in request.fixturenames:
+    parameters = getattr(getattr(request.node, "callspec", None), "params", {})
+    if "_session_ring" in request.fixturenames or parameters.get("place") == "ring":
         request.getfixturevalue("_session_ring")  # what the session keeps is no leak
     before = (threading.active_count(), len(descriptors(os.getpid())), set(children(os.getpid())))
     yield

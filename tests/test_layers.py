@@ -92,7 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
-    "running": {"log", "net", "serving", "workers"},
+    "running": {"log", "net", "serving", "syscalls", "workers"},
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),
@@ -141,9 +141,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("s3", "s3.call", "s3.errors", "s3.buckets", "s3.copying", "s3.deleting", "s3.listing", "s3.objects"),
         *("s3.multipart", "s3.parts", "s3.completing", "s3.forms"),
     },
+    "s3.access": {
+        *("errors", "s3", "s3.buckets", "s3.call", "s3.completing", "s3.deleting", "s3.errors", "s3.headers"),
+        *("s3.listing", "s3.multipart", "s3.objects", "s3.parts"),
+    },
     "s3.app": {
         *("errors", "keys", "log", "objects.base"),
-        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.sigv4", "s3.xml"),
+        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.signing", "s3.sigv4", "s3.xml"),
+        *("s3", "s3.access", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.sigv4", "s3.xml"),
     },
     "s3.checksums": {"s3.errors"},
     "s3.aws_chunked": {"s3.errors"},
@@ -161,6 +166,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.incoming": {"errors", "buffers", "net", "s3.head"},
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
+    # S3: our own client
+    "s3.client": {"errors", "keys", "s3", "s3.errors", "s3.signing", "s3.tls", "s3.xml"},
+    "s3.described": {"keys", "s3.client", "s3.signing"},
+    "s3.transfer": {"errors", "keys", "s3", "s3.checksums", "s3.client", "s3.xml"},
+    # S3: the daemon
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
     "s3.daemon": {
         *("errors", "handshake", "log", "net", "ring", "running", "serving"),
@@ -230,7 +240,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments", "errors"},
-    "verbs.s3": {"arguments", "s3.daemon"},
+    "verbs.s3": {"arguments", "s3.daemon", "verbs.s3_client"},
+    "verbs.s3_client": {
+        *("arguments", "output", "errors", "keys", "bodies"),
+        *("s3", "s3.client", "s3.credentials", "s3.described", "s3.transfer"),
+    },
     "verbs.copy": {
         *("arguments", "output", "errors", "keys", "bodies", "client", "bulk", "files"),
         *("selection", "copying", "progress"),

@@ -19,11 +19,12 @@ from s4raw.errors import S4Error
 from s4raw.keys import Key, check_key, check_prefix
 from s4raw.log import Log
 from s4raw.objects.base import Backend
-from s4raw.s3 import errors, xml
+from s4raw.s3 import access, errors, xml
 from s4raw.s3.call import Answer, Call, Settings
 from s4raw.s3.errors import S3Error
 from s4raw.s3.http import HttpConnection, HttpError, Request
 from s4raw.s3.routes import BUCKET, OBJECT, SERVICE, route
+from s4raw.s3.signing import headers_of_query
 from s4raw.s3.sigv4 import Identity, authenticate
 
 HEALTH = "/healthz"
@@ -62,11 +63,17 @@ class App:
         try:
             answer = self._answer(connection, request, known)
             self._send(connection, answer, [*identifying, *answer.headers])
-        except HttpError:
-            raise
+        except HttpError as broken:
+            if broken.status != 408 or connection.answered:
+                raise
+            answer = self._error(request, request_id, S3Error("RequestTimeout"))  # and the connection ends
+            self._send(connection, answer, [*identifying, *answer.headers])
         except Exception as error:
-            if connection.answered:
-                raise  # what was cut off must not look whole: the connection ends
+            if connection.answered:  # what was cut off must not look whole: the connection ends
+                if not isinstance(error, S4Error):
+                    raise
+                self._complain(request_id, str(error))
+                raise HttpError(0, "the answer broke off") from None
             answer = self._error(request, request_id, self._told(request_id, error))
             self._send(connection, answer, [*identifying, *answer.headers])
         if self._access_log:
@@ -87,14 +94,20 @@ class App:
         settings = self._settings
         identity: Identity | None
         if method == "OPTIONS":
-            raise S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403)
+            raise _preflight(request)
         if method == "POST" and level == BUCKET and not request.query and _is_form(request):
             identity = None  # the form's policy says who sent it
         else:
             identity = authenticate(
-                request, settings.credentials, self._clock(), anonymous=settings.anonymous, virtual_bucket=virtual
+                request,
+                settings.credentials,
+                self._clock(),
+                anonymous=settings.anonymous or settings.public_acls,
+                virtual_bucket=virtual,
             )
             known[1] = identity.access_key or "-"
+            if params and ("X-Amz-Signature" in params or "Signature" in params):
+                request.headers = {**headers_of_query(params), **request.headers}
         operation = route(method, level, params, "x-amz-copy-source" in request.headers)
         known[0] = operation.__name__
         if level == OBJECT:
@@ -102,6 +115,8 @@ class App:
         else:
             check_prefix(key)
         call = Call(request, connection, self._backend, key, params, identity, settings)
+        if identity is not None and not identity.access_key and not settings.anonymous:
+            access.check(call, operation)
         try:
             return operation(call)
         finally:
@@ -184,6 +199,16 @@ class App:
 def _redacted(query: str) -> str:
     """A query without what would let a reader of the log repeat the request."""
     return re.sub("((?:X-Amz-)?Signature|X-Amz-Security-Token)=[^&]*", r"\1=...", query)
+
+
+def _preflight(request: Request) -> S3Error:
+    """What S3 says to OPTIONS where a bucket has no CORS rules."""
+    if "origin" not in request.headers:
+        return S3Error("BadRequest", "Insufficient information. Origin request header needed.")
+    method = request.headers.get("access-control-request-method", "null")
+    if method not in ("GET", "PUT", "HEAD", "POST", "DELETE"):
+        return S3Error("BadRequest", f"Invalid Access-Control-Request-Method: {method}")
+    return S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403)
 
 
 def _is_form(request: Request) -> bool:

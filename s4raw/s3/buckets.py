@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from s4raw.s3 import xml
 from s4raw.s3.call import Answer, Call, Operation
 from s4raw.s3.errors import S3Error
-from s4raw.s3.headers import MAX_BUCKET_TAGS, check_tags, refuse
+from s4raw.s3.headers import KEPT_ACLS, MAX_BUCKET_TAGS, PUBLIC_READ, acl_of, check_tags, refuse, shown_tags, with_acl
 
 XML_HEADERS = [("Content-Type", "application/xml")]
 NO_CONTENT = Answer(204)
@@ -50,7 +50,7 @@ def list_buckets(call: Call) -> Answer:
     if page and len(page) < len(found):
         inner.append(xml.element("ContinuationToken", name_token(page[-1].name)))
     if prefix:
-        inner.append(xml.element("Prefix", prefix))
+        inner.append(f"<Prefix>{xml.plain(prefix)}</Prefix>")
     return answer("ListAllMyBucketsResult", "".join(inner))
 
 
@@ -98,7 +98,7 @@ def create_bucket(call: Call) -> Answer:
     if call.headers.get("x-amz-bucket-object-lock-enabled", "false").lower() == "true":
         raise S3Error("NotImplemented", "Object Lock is not implemented.")
     refuse(call.headers)
-    tags: dict[str, str] = {}
+    tags: Mapping[str, str] = {}
     if body := call.read_body():
         config = xml.read(body, "CreateBucketConfiguration")
         place = config.get("LocationConstraint") or ""
@@ -111,6 +111,7 @@ def create_bucket(call: Call) -> Answer:
             )
         if (node := config.find("Tags")) is not None:
             tags = _tags(node)
+    tags = with_acl(tags, call.headers.get("x-amz-acl", ""))
     if call.backend.create_bucket(bucket) and tags:
         call.backend.tag_bucket(bucket, tags)
     return Answer(200, [("Location", f"/{bucket}")])
@@ -136,7 +137,7 @@ def get_bucket_location(call: Call) -> Answer:
 
 def get_bucket_tagging(call: Call) -> Answer:
     """GetBucketTagging."""
-    tags = call.backend.bucket(call.key.bucket).tags
+    tags = shown_tags(call.backend.bucket(call.key.bucket).tags)
     if not tags:
         raise S3Error("NoSuchTagSet", BucketName=call.key.bucket)
     return answer("Tagging", tag_set(tags))
@@ -145,14 +146,19 @@ def get_bucket_tagging(call: Call) -> Answer:
 def put_bucket_tagging(call: Call) -> Answer:
     """PutBucketTagging: at most 50 tags."""
     tags = read_tags(call, MAX_BUCKET_TAGS)
-    call.backend.tag_bucket(call.key.bucket, tags)
+    _tag(call, tags)
     return NO_CONTENT
 
 
 def delete_bucket_tagging(call: Call) -> Answer:
     """DeleteBucketTagging."""
-    call.backend.tag_bucket(call.key.bucket, {})
+    _tag(call, {})
     return NO_CONTENT
+
+
+def _tag(call: Call, tags: Mapping[str, str]) -> None:
+    acl = acl_of(call.backend.bucket(call.key.bucket).tags)
+    call.backend.tag_bucket(call.key.bucket, with_acl(tags, acl))
 
 
 def tag_set(tags: Mapping[str, str]) -> str:
@@ -175,36 +181,49 @@ def _tags(node: xml.Node, limit: int = MAX_BUCKET_TAGS) -> dict[str, str]:
 
 
 def get_bucket_acl(call: Call) -> Answer:
-    """GetBucketAcl: all is the owner's."""
-    call.backend.bucket(call.key.bucket)
-    return acl(call)
+    """GetBucketAcl."""
+    return acl(call, call.backend.bucket(call.key.bucket).tags)
 
 
 def put_bucket_acl(call: Call) -> Answer:
-    """PutBucketAcl: ``private`` is so already, anything else is not implemented."""
-    call.backend.bucket(call.key.bucket)
-    return put_acl(call)
-
-
-def acl(call: Call) -> Answer:
-    """The access control list of whatever there is: the owner may do everything."""
-    name = xml.text(call.owner)
-    return answer(
-        "AccessControlPolicy",
-        f"{xml.owner(call.owner)}<AccessControlList><Grant>"
-        f'<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">'
-        f"<ID>{name}</ID><DisplayName>{name}</DisplayName></Grantee>"
-        "<Permission>FULL_CONTROL</Permission></Grant></AccessControlList>",
-    )
-
-
-def put_acl(call: Call) -> Answer:
-    """Accepts the list that everything has. Raises NotImplemented for any other."""
-    refuse(call.headers)
-    wanted = call.headers.get("x-amz-acl")
-    if wanted not in ("private", "bucket-owner-full-control"):
-        raise S3Error("NotImplemented", "Access control lists other than private are not implemented.")
+    """PutBucketAcl: a canned one."""
+    tags = call.backend.bucket(call.key.bucket).tags
+    call.backend.tag_bucket(call.key.bucket, with_acl(tags, canned_acl(call)))
     return Answer()
+
+
+def acl(call: Call, tags: Mapping[str, str]) -> Answer:
+    """The access control list of what has these tags: the owner may do everything, others what the canned one says."""
+    name, canned = xml.text(call.owner), acl_of(tags)
+    owner = f"<ID>{name}</ID><DisplayName>{name}</DisplayName>"
+    grants = [("CanonicalUser", owner, "FULL_CONTROL")]
+    if canned in KEPT_ACLS:
+        group = "AllUsers" if canned in PUBLIC_READ else "AuthenticatedUsers"
+        uri = f"<URI>http://acs.amazonaws.com/groups/global/{group}</URI>"
+        grants.insert(0, ("Group", uri, "READ"))
+        if canned == "public-read-write":
+            grants.insert(1, ("Group", uri, "WRITE"))
+    inner = "".join(
+        f'<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="{kind}">{who}</Grantee>'
+        f"<Permission>{what}</Permission></Grant>"
+        for kind, who, what in grants
+    )
+    return answer("AccessControlPolicy", f"{xml.owner(call.owner)}<AccessControlList>{inner}</AccessControlList>")
+
+
+def canned_acl(call: Call) -> str:
+    """The canned ACL that a request sets. Raises NotImplemented for a list of grants, and for what others mean here."""
+    refuse(call.headers)
+    wanted = call.headers.get("x-amz-acl", "")
+    if wanted not in (*KEPT_ACLS, "private", "bucket-owner-full-control"):
+        raise S3Error("NotImplemented", "Access control lists other than the common canned ones are not implemented.")
+    return wanted
+
+
+def get_bucket_policy_status(call: Call) -> Answer:
+    """GetBucketPolicyStatus: public if its ACL is, and counts."""
+    public = acl_of(call.backend.bucket(call.key.bucket).tags) in PUBLIC_READ and call.settings.public_acls
+    return answer("PolicyStatus", f"<IsPublic>{str(public).lower()}</IsPublic>")
 
 
 def _named(name: str, operation: Operation) -> Operation:
@@ -240,7 +259,7 @@ def remove_absent(call: Call) -> Answer:
 
 READS: dict[str, Operation] = {
     "versioning": fixed("get_bucket_versioning", "VersioningConfiguration"),
-    "policyStatus": fixed("get_bucket_policy_status", "PolicyStatus", "<IsPublic>false</IsPublic>"),
+    "policyStatus": get_bucket_policy_status,
     "logging": fixed("get_bucket_logging", "BucketLoggingStatus"),
     "notification": fixed("get_bucket_notification", "NotificationConfiguration"),
     "requestPayment": fixed("get_bucket_request_payment", "RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>"),

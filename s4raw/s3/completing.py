@@ -221,7 +221,7 @@ def _answer(call: Call, attributes: Attributes) -> Answer:
     told = [
         xml.element("Location", call.url(key.name)),
         xml.element("Bucket", key.bucket),
-        xml.element("Key", key.name),
+        f"<Key>{xml.plain(key.name)}</Key>",
         xml.element("ETag", f'"{attributes.etag}"'),
     ]
     told += [xml.element(f"Checksum{name}", value) for name, value in attributes.checksums.items()]

@@ -41,6 +41,7 @@ class Options:
     conf: str | None = None
     keys: Sequence[str] = ()
     anonymous: bool = False
+    public_acls: bool = False
     region: str = "us-east-1"
     domain: str = ""
     certificate: str | None = None
@@ -67,6 +68,7 @@ def serve(options: Options) -> None:
         region=options.region,
         domain=options.domain,
         anonymous=options.anonymous,
+        public_acls=options.public_acls,
     )
     for fd in (options.listen_fd, options.lifeline_fd):
         if fd is not None:

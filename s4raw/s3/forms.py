@@ -55,13 +55,16 @@ def _allowed(call: Call, fields: Mapping[str, str]) -> Policy | None:
             ArgumentValue="",
         )
     settings = call.settings
+    anonymous = settings.anonymous
+    if settings.public_acls and not anonymous:
+        anonymous = object_headers.acl_of(call.backend.bucket(call.key.bucket).tags) == "public-read-write"
     _, policy = check_form(
         fields,
         call.key.bucket,
         settings.credentials,
         time.time(),
         region=settings.region,
-        anonymous=settings.anonymous,
+        anonymous=anonymous,
     )
     return policy
 
@@ -113,7 +116,8 @@ def _attributes(fields: Mapping[str, str], headers: Mapping[str, str]) -> Attrib
     if node is None:
         raise xml.malformed()
     pairs = [(tag.need("Key"), tag.need("Value")) for tag in node.all("Tag")]
-    return attributes._replace(tags=object_headers.check_tags(pairs))
+    acl = object_headers.acl_of(attributes.tags)
+    return attributes._replace(tags=object_headers.with_acl(object_headers.check_tags(pairs), acl))
 
 
 def _within(pieces: Iterable[memoryview], policy: Policy | None) -> Iterator[memoryview]:
@@ -145,7 +149,8 @@ def _answer(call: Call, key: Key, fields: Mapping[str, str], attributes: Attribu
         xml.element("Key", key.name),
         xml.element("ETag", etag),
     ]
-    return Answer(201, [*headers, ("Content-Type", "application/xml")], xml.document("PostResponse", body))
+    told = f"{xml.DECLARATION}<PostResponse>{''.join(body)}</PostResponse>"  # in no namespace, unlike all else
+    return Answer(201, [*headers, ("Content-Type", "application/xml")], told.encode())
 
 
 def _redirect(url: str, key: Key, etag: str) -> str:

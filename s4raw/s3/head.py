@@ -26,7 +26,7 @@ class Limits(NamedTuple):
     drain: int = 1 << 20  # of a body that nobody read, so that the connection stays usable
     idle_seconds: float = 60.0
     head_seconds: float = 30.0
-    stall_seconds: float = 60.0
+    stall_seconds: float = 30.0
     linger_seconds: float = 5.0
 
 
@@ -83,7 +83,7 @@ def is_broken(head: bytes, start: int) -> bool:
 
 
 def parse_head(head: bytes, limits: Limits) -> Request:
-    """The request of a head, given without the empty line at its end. Raises HttpError 400, 414, 417, 431, 501, 505."""
+    """The request of a head, given without the empty line at its end. Raises HttpError 400, 414, 431, 501, 505."""
     lines = head.decode("latin-1").split("\r\n")
     method, target, minor = parse_request_line(lines[0], limits)
     ends = len(lines) - 1
@@ -105,10 +105,8 @@ def parse_head(head: bytes, limits: Limits) -> Request:
     if "connection" in headers:
         options = [option.strip(" \t") for option in headers["connection"].lower().split(",")]
         request.keep_alive = "close" not in options and (minor > 0 or "keep-alive" in options)
-    if minor and "expect" in headers:
-        if headers["expect"].lower() != "100-continue":
-            raise HttpError(417, "the only expectation understood is 100-continue")  # RFC 9110, 10.1.1
-        request.expects = True
+    if minor and headers.get("expect", "").lower() == "100-continue":
+        request.expects = True  # of other expectations a server may answer 417 (RFC 9110, 10.1.1); S3 does not
     return request
 
 

@@ -13,7 +13,7 @@ from s4raw.errors import ConnectionLost, PeerTimeout
 from s4raw.net import Stream
 from s4raw.s3.head import LIMITS, HttpError, Limits, Request, is_broken, parse_fields, parse_head, parse_request_line
 
-HEAD_CAPACITY = 16 << 10  # bytes received at once while waiting for a head
+HEAD_CAPACITY = 8 << 10  # bytes received at once while waiting for a head; each idle connection has room for them
 BODY_CAPACITY = 64 << 10  # and while taking a body's chunks apart
 SMALL_BODY = 64 << 10  # bytes that no large buffer is borrowed for
 CHUNK_LINE = 4 << 10

@@ -54,6 +54,11 @@ def encode(name: str, url: bool) -> str:
     return quote(name, safe="/") if url else xml.text(name)
 
 
+def echo(value: str, url: bool) -> str:
+    """What the client itself has sent, in XML; an answer that every parser reads is worth more than a lost letter."""
+    return encode(value, url) if url else xml.plain(value)
+
+
 def page_of(call: Call, after: str, limit: int) -> Page:
     """What the bucket has after a name."""
     params = call.params
@@ -65,9 +70,9 @@ def page_of(call: Call, after: str, limit: int) -> Page:
 def head_of(call: Call, url: bool, url_prefix: bool) -> str:
     """The elements that begin every listing; whether names are percent-encoded, and whether the prefix is, too."""
     params = call.params
-    found = f"{xml.element('Name', call.key.bucket)}<Prefix>{encode(params.get('prefix', ''), url_prefix)}</Prefix>"
+    found = f"{xml.element('Name', call.key.bucket)}<Prefix>{echo(params.get('prefix', ''), url_prefix)}</Prefix>"
     if delimiter := params.get("delimiter"):
-        found += f"<Delimiter>{encode(delimiter, url)}</Delimiter>"
+        found += f"<Delimiter>{echo(delimiter, url)}</Delimiter>"
     return found
 
 
@@ -119,7 +124,7 @@ def list_objects(call: Call) -> Answer:
     head = head_of(call, url, url and not xml.can_hold(call.params.get("prefix", "")))
     return answer(
         "ListBucketResult",
-        f"{head}<Marker>{encode(marker, url)}</Marker>{following}<MaxKeys>{limit}</MaxKeys>{encoding}"
+        f"{head}<Marker>{echo(marker, url)}</Marker>{following}<MaxKeys>{limit}</MaxKeys>{encoding}"
         f"<IsTruncated>{str(page.truncated).lower()}</IsTruncated>{_entries(page, url, xml.owner(call.owner))}",
     )
 
@@ -134,7 +139,7 @@ def list_objects_v2(call: Call) -> Answer:
     if token is not None:
         inner += xml.element("ContinuationToken", token)
     if start is not None:
-        inner += f"<StartAfter>{encode(start, url)}</StartAfter>"
+        inner += f"<StartAfter>{echo(start, url)}</StartAfter>"
     if page.truncated:
         inner += xml.element("NextContinuationToken", name_token(page.entries[-1].name))
     owner = xml.owner(call.owner) if params.get("fetch-owner", "").lower() == "true" else ""
@@ -165,8 +170,8 @@ def list_object_versions(call: Call) -> Answer:
     page = page_of(call, marker, limit)
     owner = xml.owner(call.owner)
     inner = (
-        f"{head_of(call, url, url)}<KeyMarker>{encode(marker, url)}</KeyMarker>"
-        f"{xml.element('VersionIdMarker', version)}<MaxKeys>{limit}</MaxKeys>{encoding}"
+        f"{head_of(call, url, url)}<KeyMarker>{echo(marker, url)}</KeyMarker>"
+        f"<VersionIdMarker>{xml.plain(version)}</VersionIdMarker><MaxKeys>{limit}</MaxKeys>{encoding}"
         f"<IsTruncated>{str(page.truncated).lower()}</IsTruncated>"
     )
     if page.truncated:

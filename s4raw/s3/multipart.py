@@ -12,7 +12,7 @@ from s4raw.s3 import checksums, headers, xml
 from s4raw.s3.buckets import NO_CONTENT, XML_HEADERS, answer
 from s4raw.s3.call import Answer, Call
 from s4raw.s3.errors import S3Error
-from s4raw.s3.listing import encode, encoder_of, limit_of
+from s4raw.s3.listing import echo, encode, encoder_of, limit_of
 
 
 def create(call: Call) -> Answer:
@@ -21,7 +21,7 @@ def create(call: Call) -> Answer:
     algorithm, kind = checksums.wanted(call.headers)
     upload = call.backend.create_upload(call.key, attributes._replace(checksum_type=kind), algorithm)
     told = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
-    place = xml.element("Bucket", call.key.bucket) + xml.element("Key", call.key.name)
+    place = xml.element("Bucket", call.key.bucket) + f"<Key>{xml.plain(call.key.name)}</Key>"
     body = xml.document("InitiateMultipartUploadResult", place + xml.element("UploadId", upload))
     return Answer(headers=[*told, *XML_HEADERS], body=body)
 
@@ -41,7 +41,7 @@ def list_parts(call: Call) -> Answer:
     page = parts[:limit]
     return answer(
         "ListPartsResult",
-        f"{xml.element('Bucket', call.key.bucket)}<Key>{encode(call.key.name, url)}</Key>"
+        f"{xml.element('Bucket', call.key.bucket)}<Key>{echo(call.key.name, url)}</Key>"
         f"{xml.element('UploadId', upload.id)}{_owned(call, upload)}<PartNumberMarker>{after}</PartNumberMarker>"
         f"<NextPartNumberMarker>{page[-1].number if page else after}</NextPartNumberMarker><MaxParts>{limit}</MaxParts>"
         f"<IsTruncated>{str(len(parts) > limit).lower()}</IsTruncated>{encoding}{''.join(map(_part, page))}",
@@ -88,15 +88,15 @@ def list_uploads(call: Call) -> Answer:
         prefix = page.prefixes[-1] if page.prefixes else ""
         following = f"<NextKeyMarker>{encode(max(name, prefix), url)}</NextKeyMarker>"
         following += xml.element("NextUploadIdMarker", page.uploads[-1].id if name > prefix else "")
-    delimiter = f"<Delimiter>{encode(query.delimiter, url)}</Delimiter>" if query.delimiter else ""
+    delimiter = f"<Delimiter>{echo(query.delimiter, url)}</Delimiter>" if query.delimiter else ""
     uploads = [_upload(call, upload, url) for upload in page.uploads]
     prefixes = [f"<CommonPrefixes><Prefix>{encode(prefix, url)}</Prefix></CommonPrefixes>" for prefix in page.prefixes]
     return answer(
         "ListMultipartUploadsResult",
-        f"{xml.element('Bucket', call.key.bucket)}<KeyMarker>{encode(after, url)}</KeyMarker>"
-        f"{xml.element('UploadIdMarker', after_upload)}{following}<Prefix>{encode(query.prefix, url)}</Prefix>"
-        f"{delimiter}<MaxUploads>{limit}</MaxUploads>{encoding}<IsTruncated>{str(page.truncated).lower()}</IsTruncated>"
-        f"{''.join(uploads)}{''.join(prefixes)}",
+        f"{xml.element('Bucket', call.key.bucket)}<KeyMarker>{echo(after, url)}</KeyMarker>"
+        f"<UploadIdMarker>{xml.plain(after_upload)}</UploadIdMarker>{following}"
+        f"<Prefix>{echo(query.prefix, url)}</Prefix>{delimiter}<MaxUploads>{limit}</MaxUploads>{encoding}"
+        f"<IsTruncated>{str(page.truncated).lower()}</IsTruncated>{''.join(uploads)}{''.join(prefixes)}",
     )
 
 

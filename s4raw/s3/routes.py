@@ -22,7 +22,7 @@ PLAIN = frozenset(
         *("part-number-marker", "partNumber", "versionId", "max-buckets", "bucket-region", "x-id", "select-type"),
         *("response-content-type", "response-content-language", "response-expires", "response-cache-control"),
         *("response-content-disposition", "response-content-encoding"),
-        *("AWSAccessKeyId", "Signature", "Expires"),
+        *("AWSAccessKeyId", "Signature", "Expires", "content-type", "content-md5"),
     )
 )
 

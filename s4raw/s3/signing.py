@@ -29,6 +29,10 @@ _ENCODED = re.compile(r"(?:[A-Za-z0-9\-_.~]|%(?:2[0-9ABCF]|3[A-F]|40|[89A-F][0-9
 _ENCODED_QUERY = re.compile(
     r"[A-Za-z0-9\-_.~=&]*(?:%(?:2[0-9ABCF]|3[A-F]|40|[89A-F][0-9A-F])[A-Za-z0-9\-_.~=&]*)*"
 ).fullmatch
+_OF_SIGNATURES = frozenset(
+    f"x-amz-{name}"
+    for name in ("algorithm", "credential", "date", "expires", "signedheaders", "signature", "content-sha256")
+)
 _SPACES = re.compile(r"[ \t]+")
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
@@ -87,6 +91,19 @@ def encoded(text: str) -> str:
         return text
     text = text.replace("+", " ")
     return quote(unquote_to_bytes(text.encode("utf-8", "surrogatepass")), safe=_UNRESERVED)
+
+
+def headers_of_query(params: Mapping[str, str]) -> dict[str, str]:
+    """The headers that stand in a presigned URL with these decoded parameters, where SDKs put what they would send.
+
+    S3 does not look there for checksums of the body; the SDK for JavaScript writes that of an empty one into each URL.
+    """
+    return {
+        lower: value.encode().decode("latin-1")
+        for name, value in params.items()
+        if (lower := name.lower()) in ("content-type", "content-md5")
+        or (lower.startswith("x-amz-") and lower not in _OF_SIGNATURES and "checksum" not in lower)
+    }
 
 
 def octets(text: str) -> bytes:

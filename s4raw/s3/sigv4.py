@@ -190,6 +190,13 @@ def _signed(request: Signable, authorization: str, credentials: Credentials, now
         raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
     if not is_timestamp(timestamp):  # an HTTP date
         timestamp = timestamp_of(seconds)
+    if abs(now - seconds) > MAX_SKEW:
+        raise S3Error(
+            "RequestTimeTooSkewed",
+            RequestTime=timestamp,
+            ServerTime=timestamp_of(now),
+            MaxAllowedSkewMilliseconds=str(MAX_SKEW * 1000),
+        )
     scope = scope_of(
         credential,
         timestamp[:8],
@@ -198,13 +205,6 @@ def _signed(request: Signable, authorization: str, credentials: Credentials, now
         "AuthorizationHeaderMalformed",
         "The authorization header is malformed",
     )
-    if abs(now - seconds) > MAX_SKEW:
-        raise S3Error(
-            "RequestTimeTooSkewed",
-            RequestTime=timestamp,
-            ServerTime=timestamp_of(now),
-            MaxAllowedSkewMilliseconds=str(MAX_SKEW * 1000),
-        )
     payload = headers.get("x-amz-content-sha256")
     if payload is None:
         raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")

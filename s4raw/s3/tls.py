@@ -26,6 +26,14 @@ def server_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
     return context
 
 
+def client_context(authorities: str | None = None) -> ssl.SSLContext:
+    """What a client needs for TLS: the system's authorities, or those of a file in PEM. Raises ConfError."""
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfError(f"cannot use the certificates in {authorities}: {error.strerror or error}") from None
+
+
 class TlsStream(Stream):
     """A connection through TLS, as its server. ``handshake`` comes first, in the connection's own thread."""
 

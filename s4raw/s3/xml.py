@@ -16,6 +16,7 @@ from s4raw.s3.errors import S3Error
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 MAX_DEPTH = 16
+MAX_ELEMENTS = 100_000  # 10,000 parts with all of their checksums have fewer
 
 # What has a meaning in XML, what a parser would normalise away, and what XML 1.0 cannot hold: S3 writes the latter as
 # references all the same, which strict parsers refuse; encoding-type=url is the way around it.
@@ -116,15 +117,19 @@ def malformed() -> S3Error:
 def read(body: bytes, root: str) -> Node:
     """Read a request's body whose root element is ``root``, in whatever namespace.
 
-    Document types, and with them entities of the sender's own, are refused. Raises MalformedXML.
+    Document types, and with them entities of the sender's own, are refused, and so are more elements than any request
+    needs. Raises MalformedXML.
     """
     top = Node("")
     stack = [top]
     parser = ParserCreate(namespace_separator="}")
     parser.buffer_text = True
+    count = 0
 
     def start(name: str, attributes: object) -> None:
-        if len(stack) > MAX_DEPTH:
+        nonlocal count
+        count += 1
+        if len(stack) > MAX_DEPTH or count > MAX_ELEMENTS:
             raise malformed()
         node = Node(name.rpartition("}")[2])
         stack[-1].children.append(node)

@@ -65,7 +65,7 @@ def _member(words: Sequence[str]) -> tuple[str, Verb]:
     if name in usages:
         module = __import__(f"s4raw.verbs.{MODULES[words[0]]}", fromlist=["VERBS"])
         return usages[name], module.VERBS[name]
-    if name in ("-h", "--help"):
+    if {"-h", "--help"} & set(words):
         return text, lambda _arguments: 0
     wrong = f"no such verb: {words[0]} {name!r}\n" if name else ""
     raise UsageError(f"{wrong}{text}")
@@ -77,9 +77,11 @@ def call(words: Sequence[str], prepare: Callable[[Arguments], object] = lambda _
 
     if words[0] in FAMILIES:
         text, function = _member(words)
+        name = " ".join(words[:2])
     else:
         text, function = load(words[0])
-    parsed = arguments.parse(text, words)
+        name = words[0]
+    parsed = arguments.parse(text, words, name)
     if parsed is None:
         sys.stdout.write(text)
         return 0

@@ -27,7 +27,7 @@ Options:
 _BASH = r"""# bash completion for s4raw: source <(s4raw completion bash)
 
 _s4raw() {
-    local line=${COMP_LINE:0:COMP_POINT} verbs='@VERBS@' options='' values='' word conf=() previous=''
+    local line=${COMP_LINE:0:COMP_POINT} verbs='@VERBS@' options='' values='' word conf=() previous='' verb members=''
     local current=${line##*[[:space:]]}  # bash itself splits s4:// at its colon
     local -a words
     read -ra words <<< "${line%"$current"}"
@@ -36,7 +36,18 @@ _s4raw() {
         mapfile -t COMPREPLY < <(compgen -W "$verbs --help --version" -- "$current")
         return
     fi
-    case ${words[1]} in
+    verb=${words[1]}
+    case $verb in
+@FAMILIES@
+    esac
+    if [[ -n $members ]]; then
+        if ((${#words[@]} == 2)); then
+            mapfile -t COMPREPLY < <(compgen -W "$members --help" -- "$current")
+            return
+        fi
+        verb+=" ${words[2]}"
+    fi
+    case $verb in
 @CASES@
         *) return ;;
     esac
@@ -68,13 +79,23 @@ _ZSH = r"""#compdef s4raw
 # zsh completion for s4raw: source <(s4raw completion zsh)
 
 _s4raw() {
-    local current=${words[CURRENT]} previous=${words[CURRENT-1]} options='' values='' place
+    local current=${words[CURRENT]} previous=${words[CURRENT-1]} options='' values='' place verb=${words[2]} members=''
     local -a conf keys
     if ((CURRENT == 2)); then
         compadd -- @VERBS@ --help --version
         return
     fi
-    case ${words[2]} in
+    case $verb in
+@FAMILIES@
+    esac
+    if [[ -n $members ]]; then
+        if ((CURRENT == 3)); then
+            compadd -- ${=members} --help
+            return
+        fi
+        verb+=" ${words[3]}"
+    fi
+    case $verb in
 @CASES@
         *) return 1 ;;
     esac
@@ -130,14 +151,22 @@ def completion(parsed: Arguments) -> int:
         raise UsageError(f"there is completion for {' and '.join(scripts)}, not for {shell!r}")
     first, _, rest = scripts[shell].partition("\n\n")
     script = f"{first}\n\n{_KEYS}\n{rest}"
-    script = script.replace("@VERBS@", " ".join(verbs.MODULES)).replace("@CASES@", "\n".join(map(_case, verbs.MODULES)))
+    families = {family: verbs.members(family)[1] for family in verbs.FAMILIES}
+    texts = {verb: verbs.load(verb)[0] for verb in verbs.MODULES if verb not in families}
+    texts |= {f'"{family} {verb}"': text for family, usages in families.items() for verb, text in usages.items()}
+    for mark, lines in {
+        "@VERBS@": [" ".join(verbs.MODULES)],
+        "@FAMILIES@": [f"        {family}) members='{' '.join(usages)}' ;;" for family, usages in families.items()],
+        "@CASES@": [_case(verb, text) for verb, text in texts.items()],
+    }.items():
+        script = script.replace(mark, "\n".join(lines))
     sys.stdout.write(script)
     return 0
 
 
-def _case(verb: str) -> str:
+def _case(verb: str, text: str) -> str:
     """The options of a verb, and those of them that take a value, for a shell's ``case``."""
-    found = arguments.options(verbs.members(verb)[0] if verb in verbs.FAMILIES else verbs.load(verb)[0])
+    found = arguments.options(text)
     all_names = " ".join(name for names, _ in found for name in names)
     values = " ".join(name for names, takes_value in found for name in names if takes_value)
     return f"        {verb}) options='{all_names}' values='{values}' ;;"

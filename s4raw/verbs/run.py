@@ -28,7 +28,7 @@ Options:
 {COMMON}""",
 }
 
-NOT_HERE = ("server", "local", "run", "completion")
+NOT_HERE = ("server", "local", "run", "completion", "s3 run")
 
 
 class _Runner:
@@ -82,8 +82,11 @@ class _Runner:
         where = f"{self._name}:{number}: "
         try:
             words = split(line)
-            if words[0] not in verbs.MODULES or words[0] in NOT_HERE:
-                raise UsageError(f"{'not in run' if words[0] in verbs.MODULES else 'no such verb'}: {words[0]!r}")
+            if words[0] not in verbs.MODULES:
+                raise UsageError(f"no such verb: {words[0]!r}")
+            verb = " ".join(words[: 1 + (words[0] in verbs.FAMILIES)])
+            if verb in NOT_HERE:
+                raise UsageError(f"not in run: {verb!r}")
             code = verbs.call(words, self._prepare)
             if code:
                 sys.stdout.flush()

@@ -1,16 +1,26 @@
-"""Verbs of the S3 daemon: s3 run."""
+"""Verbs of the S3 daemon: s3 run, and those of the client in ``s3_client``."""
 
 from __future__ import annotations
 
 from s4raw.arguments import Arguments, Verb
+from s4raw.verbs import s3_client
 
 FAMILY = """\
-The S3 daemon.
+The S3 daemon, and a small client of it (or of any S3 that is addressed by path).
 
 Usage: s4raw s3 VERB [ARGUMENTS...]
 
 Verbs:
   run                run the daemon
+  status [TARGET]    whether the daemon is there; what is known of a bucket or an object
+  ls [TARGET]        list buckets or objects
+  get OBJECT         write an object to stdout
+  put OBJECT         store stdin as an object
+  set TARGET         set tags of an object or a bucket
+  presign OBJECT     print a URL that works without keys, for a while
+  rm OBJECT          delete an object
+  mb BUCKET          make a bucket
+  rb BUCKET          remove an empty bucket
 
 Each has its own text: s4raw s3 VERB --help
 
@@ -34,6 +44,7 @@ Options:
   --keys FILE          key pairs that clients may sign with: one ACCESS_KEY SECRET_KEY a line, or AWS's own format
                        (default: $S3D_ACCESS_KEY and $S3D_SECRET_KEY, or $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY)
   --anonymous          whoever does not sign may do everything, too
+  --public-acls        whoever does not sign may do what the ACLs public-read and public-read-write let them do
   --region NAME        the region that the daemon says it is in (default: us-east-1)
   --domain NAME        buckets may be named in the host, as BUCKET.NAME
   --tls-cert FILE      speak HTTPS, with this certificate (PEM)
@@ -47,6 +58,7 @@ Options:
   --lifeline-fd N      stop when this descriptor, inherited from the parent, reaches its end
   -h, --help           show this text
 """,
+    **s3_client.USAGE,
 }
 
 
@@ -63,6 +75,7 @@ def run(arguments: Arguments) -> int:
             conf=arguments["--conf"],
             keys=arguments["--keys"],
             anonymous=arguments["--anonymous"],
+            public_acls=arguments["--public-acls"],
             region=arguments["--region"] or defaults.region,
             domain=arguments["--domain"] or defaults.domain,
             certificate=arguments["--tls-cert"],
@@ -79,4 +92,4 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-VERBS: dict[str, Verb] = {"run": run}
+VERBS: dict[str, Verb] = {"run": run, **s3_client.VERBS}

@@ -51,6 +51,16 @@ WRONG = {
     "servers": [["more"], ["-x"]],
     "server": [["more"], ["--port", "x"], ["--port", "-1"], ["--grace"], ["--max-cpu-jobs", "0.5"]],
     "completion": [[], ["fish"], ["bash", "zsh"], ["-x"]],
+    "s3": [
+        [],
+        ["nosuch"],
+        ["run", "more"],
+        ["ls", "a", "b"],
+        ["get"],
+        ["put", "bucket"],
+        ["set", "bucket"],
+        ["mb", ""],
+    ],
     "local": [["-n", count, "--", "true"] for count in ("0", "x", "0.5")] + [["-x"], ["--", "no-such-command"]],
 }
 

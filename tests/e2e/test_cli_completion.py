@@ -10,7 +10,7 @@ import pytest
 from conftest import wait_for
 
 from s4raw.arguments import options
-from s4raw.verbs import MODULES, load
+from s4raw.verbs import FAMILIES, MODULES, load, members
 
 # What a shell is told first: a key, Ctrl-T, that writes the line as it stands to the file "line".
 STARTS = {
@@ -93,6 +93,10 @@ def test_a_tab_completes_verbs_options_files_and_keys(complete, client, ring, tm
         "s4raw ls -c oth": "s4raw ls -c other.conf ",
         "s4raw cat s4://none": "s4raw cat s4://none",
         "s4raw ls s4://bucket/d*": "s4raw ls s4://bucket/d*",
+        "s4raw s3 sta": "s4raw s3 status ",
+        "s4raw s3 status --js": "s4raw s3 status --json ",
+        "s4raw s3 run --anon": "s4raw s3 run --anonymous ",
+        "s4raw s3 put --keys loc": "s4raw s3 put --keys local\\ file ",
     }.items():
         assert complete(text) == completed, text
 
@@ -100,9 +104,10 @@ def test_a_tab_completes_verbs_options_files_and_keys(complete, client, ring, tm
 @pytest.mark.parametrize("shell", STARTS)
 def test_a_script_knows_every_verb_and_every_option(s4raw, shell):
     script = s4raw("completion", shell).stdout.decode()
-    for verb in MODULES:
+    texts = {verb: load(verb)[0] for verb in MODULES if verb not in FAMILIES}
+    texts |= {f'"{family} {verb}"': text for family in FAMILIES for verb, text in members(family)[1].items()}
+    for verb, text in texts.items():
         [case] = [line for line in script.splitlines() if line.strip().startswith(f"{verb}) options=")]
-        text, _ = load(verb)
         for names, takes_value in options(text):
             assert set(names) <= set(case.split("'")[1].split())
             assert takes_value == (names[0] in case.split("'")[3].split())

@@ -76,6 +76,7 @@ def test_a_line_that_fails_is_named_and_the_others_go_on(s4raw, client, script):
         "server",
         "run -",
         "ls -q s4://b/",
+        "s3 run --anonymous",
         "cat --help",
         "cat s4://b/1",
     )
@@ -93,9 +94,10 @@ def test_a_line_that_fails_is_named_and_the_others_go_on(s4raw, client, script):
         "s4raw: lines:8: not in run: 'server'",
         "s4raw: lines:9: not in run: 'run'",
         "s4raw: lines:10: wrong arguments for ls",
+        "s4raw: lines:11: not in run: 's3 run'",
     ):
         assert line in errors
-    assert errors.count("s4raw: lines:") == 9
+    assert errors.count("s4raw: lines:") == 10
 
 
 @pytest.mark.parametrize(("line", "code"), [("eval s4://b/1 'exit 7'", 7), ("cp a b", 2), ("rm s4://b/none", 1)])

@@ -18,12 +18,25 @@ from botocore.credentials import Credentials as BotoCredentials
 
 from s4raw.objects.base import Backend
 
-from .service import ACCESS_KEY, BACKENDS, REGION, SECRET_KEY, Raw, Reply, Service
+from .service import ACCESS_KEY, BACKENDS, REGION, RING, SECRET_KEY, Raw, Reply, Service, on_a_ring
 
 
-@pytest.fixture(params=list(BACKENDS))
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    found = BACKENDS[request.param](tmp_path / "backend")
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "also_on_a_ring: runs on a ring of real servers, too, which is slower")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "place" in metafunc.fixturenames:
+        ring = [RING] if metafunc.definition.get_closest_marker("also_on_a_ring") else []
+        metafunc.parametrize("place", [*BACKENDS, *ring])
+
+
+@pytest.fixture
+def backend(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    if place == RING:
+        found = on_a_ring(request.getfixturevalue("ring").conf)
+    else:
+        found = BACKENDS[place](tmp_path / "backend")
     yield found
     found.close()
 
@@ -89,7 +102,8 @@ def new_client(boto: boto3.Session) -> Iterator[Callable[..., BaseClient]]:
 
     def make(service: Service, host: str = "", **options: Any) -> BaseClient:
         options.setdefault("s3", {"addressing_style": "path"})
-        config = Config(retries={"total_max_attempts": 1}, signature_version="s3v4", **options)
+        options.setdefault("signature_version", "s3v4")
+        config = Config(retries={"total_max_attempts": 1}, **options)
         clients.append(boto.client("s3", endpoint_url=host or service.endpoint, config=config))
         return clients[-1]
 
@@ -127,9 +141,21 @@ def other_bucket(s3: Any) -> str:
 
 
 @pytest.fixture
-def raw(service: Service) -> Iterator[Raw]:
+def new_raw() -> Iterator[Callable[[Service], Raw]]:
+    """Makes what sends requests that no client would, on one connection: see ``raw``."""
+    with ExitStack() as stack:
+        yield lambda service: _sender(service, stack)
+
+
+@pytest.fixture
+def raw(service: Service, new_raw: Callable[[Service], Raw]) -> Raw:
     """Sends requests that no client would: ``raw("GET", "/bucket?acl", headers={...}, sign=False)``."""
+    return new_raw(service)
+
+
+def _sender(service: Service, stack: ExitStack) -> Raw:
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    stack.callback(connection.close)
 
     def send(
         method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None, sign: bool = True
@@ -148,5 +174,4 @@ def raw(service: Service) -> Iterator[Raw]:
         answer = connection.getresponse()
         return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
 
-    yield send
-    connection.close()
+    return send

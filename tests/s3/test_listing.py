@@ -39,6 +39,7 @@ def test_all_of_a_bucket(s3: Any, filled: str) -> None:
     assert s3.list_objects(Bucket=filled)["Contents"][0]["Owner"]["ID"] == "s4raw"
 
 
+@pytest.mark.also_on_a_ring
 def test_common_prefixes(s3: Any, filled: str) -> None:
     for call in (s3.list_objects, s3.list_objects_v2):
         found = call(Bucket=filled, Delimiter="/")
@@ -62,6 +63,7 @@ def test_pages(s3: Any, filled: str, size: int) -> None:
         assert len(pages) == -(-5 // size)
 
 
+@pytest.mark.also_on_a_ring
 def test_markers(s3: Any, filled: str) -> None:
     found = s3.list_objects(Bucket=filled, Marker="boo/baz")
     assert (found["Marker"], keys(found)) == ("boo/baz", KEYS[2:])

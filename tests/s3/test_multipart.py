@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 from .uploads import KEY, PART, begin, code, content, etag_of, finish, get, put
 
 
+@pytest.mark.also_on_a_ring
 def test_parts_become_an_object(s3: Any, bucket: str) -> None:
     first, second = content(PART), content(123, 2)
     upload = begin(
@@ -176,6 +177,7 @@ def test_the_size_of_the_whole_is_checked(s3: Any, bucket: str) -> None:
     finish(s3, bucket, upload, parts, MpuObjectSize=3)
 
 
+@pytest.mark.also_on_a_ring
 def test_an_upload_is_given_up_once(s3: Any, bucket: str) -> None:
     upload = begin(s3, bucket)
     put(s3, bucket, upload, 1, b"x")
@@ -221,6 +223,7 @@ def test_parts_are_listed_in_pages(s3: Any, bucket: str) -> None:
     assert "Parts" not in s3.list_parts(Bucket=bucket, Key=KEY, UploadId=upload, PartNumberMarker=99_999)
 
 
+@pytest.mark.also_on_a_ring
 def test_uploads_are_listed_by_key_and_by_time(s3: Any, bucket: str) -> None:
     names = ["b/1", "a", "b/2", "a", "c", "é~ü%"]
     begun = [(name, begin(s3, bucket, key=name)) for name in names]

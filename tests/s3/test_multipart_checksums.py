@@ -139,7 +139,8 @@ def test_a_part_must_be_what_its_checksum_says(s3: Any, bucket: str) -> None:
     upload = begin(s3, bucket, ChecksumAlgorithm="SHA256")
     for given, expected in (
         ({"ChecksumSHA256": value("SHA256", b"other")}, "BadDigest"),
-        ({"ChecksumSHA256": "bad"}, "InvalidRequest"),
+        ({"ChecksumSHA256": "not one"}, "InvalidRequest"),
+        ({"ChecksumSHA256": "bad"}, "BadDigest"),
         ({"ChecksumCRC32C": value("CRC32C", b"x")}, "InvalidRequest"),
         ({"ChecksumAlgorithm": "CRC32"}, "InvalidRequest"),
         ({"ContentMD5": base64.b64encode(hashlib.md5(b"other").digest()).decode()}, "BadDigest"),

@@ -22,6 +22,7 @@ def copied(s3: Any, bucket: str, upload: str, number: int, source: str, **option
     return {"PartNumber": number, "ETag": found["ETag"]}
 
 
+@pytest.mark.also_on_a_ring
 def test_parts_are_copied_by_ranges(s3: Any, bucket: str) -> None:
     source = content(2 * PART + 100)
     s3.put_object(Bucket=bucket, Key="source", Body=source)

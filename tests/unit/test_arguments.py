@@ -5,7 +5,7 @@ import pytest
 
 from s4raw.arguments import _Pattern, options, parse
 from s4raw.errors import UsageError
-from s4raw.verbs import MODULES, load
+from s4raw.verbs import FAMILIES, MODULES, load, members
 
 TEXT = """\
 Do it.
@@ -22,9 +22,15 @@ Options:
 """
 
 
-@pytest.mark.parametrize("verb", MODULES)
+TEXTS = {verb: load(verb)[0] for verb in MODULES if verb not in FAMILIES}
+for family in FAMILIES:
+    TEXTS[family], usages = members(family)
+    TEXTS |= {f"{family} {verb}": text for verb, text in usages.items()}
+
+
+@pytest.mark.parametrize("verb", TEXTS)
 def test_a_usage_text_is_read_as_docopt_reads_it(verb):
-    text, _ = load(verb)
+    text = TEXTS[verb]
     pattern = _Pattern(text)
     described = docopt.parse_defaults(text)
     assert pattern._options[: len(described)] == described

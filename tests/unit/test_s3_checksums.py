@@ -69,7 +69,6 @@ def test_composite_is_the_checksum_of_the_checksums(algorithm: str) -> None:
     "spoil",
     [
         lambda value: "",
-        lambda value: value[:-1],
         lambda value: value[4:],
         lambda value: "AAAA" + value,
         lambda value: value + "\n",
@@ -85,6 +84,12 @@ def test_an_invalid_value_is_refused(algorithm: str, spoil: object) -> None:
         checksums.expected({f"x-amz-checksum-{algorithm.lower()}": value})
     assert caught.value.code == "InvalidRequest"
     assert caught.value.message == f"Value for x-amz-checksum-{algorithm.lower()} header is invalid."
+
+
+def test_a_value_that_was_cut_off_does_not_match(algorithm: str = "CRC64NVME") -> None:
+    with pytest.raises(S3Error) as caught:
+        checksums.expected({f"x-amz-checksum-{algorithm.lower()}": of(algorithm, b"123456789").rstrip("=")})
+    assert caught.value.code == "BadDigest"
 
 
 @pytest.mark.parametrize(

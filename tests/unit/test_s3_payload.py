@@ -205,7 +205,8 @@ def test_aws_chunked_is_not_stored(sent: str, kept: str | None) -> None:
         ("NotImplemented", 501, {}, 10, "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"),
         ("SignatureDoesNotMatch", 403, {"x-amz-decoded-content-length": "1"}, 10, SIGNED),  # with nobody to verify
         ("InvalidDigest", 400, {"content-md5": "x"}, 10, "UNSIGNED-PAYLOAD"),
-        ("InvalidRequest", 400, {"x-amz-checksum-crc32": "x"}, 10, "UNSIGNED-PAYLOAD"),
+        ("InvalidRequest", 400, {"x-amz-checksum-crc32": "-"}, 10, "UNSIGNED-PAYLOAD"),
+        ("BadDigest", 400, {"x-amz-checksum-crc32": "x"}, 10, "UNSIGNED-PAYLOAD"),
         ("MalformedTrailerError", 400, {"x-amz-trailer": "x-amz-checksum-crc32"}, 10, "UNSIGNED-PAYLOAD"),
     ],
 )

@@ -92,6 +92,17 @@ def test_what_botocore_presigns_is_verified(method: str, key: str, query: str, h
         authenticate(asked, KEYS, now())
 
 
+@pytest.mark.parametrize("signed", ["/bucket/", "/bucket"])
+def test_a_bucket_may_be_signed_with_a_slash_that_is_not_sent(signed: str) -> None:
+    request = AWSRequest("GET", "http://127.0.0.1:33333/bucket?acl", auth_path=signed)
+    HmacV1Auth(BOTO).add_auth(request)
+    asked = from_boto(request)
+    assert authenticate(asked, KEYS, now()) == Identity(ACCESS_KEY)
+    asked.path = "/bucket/key"
+    with refused("SignatureDoesNotMatch"):
+        authenticate(asked, KEYS, now())
+
+
 def presigned() -> Asked:
     request = boto_request("GET", "k", "", {})
     HmacV1QueryAuth(BOTO, expires=60).add_auth(request)

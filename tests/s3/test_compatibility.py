@@ -1,0 +1,35 @@
+"""What docs/s3-compatibility.md says of S3 that stands here for form's sake."""
+
+from typing import Any
+
+import pytest
+
+from .service import fails
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["lifecycle", "encryption", "replication", "website", "ownership_controls", "public_access_block"],
+)
+def test_deleting_what_no_bucket_has(s3: Any, bucket: str, what: str) -> None:
+    name = "delete_public_access_block" if what == "public_access_block" else f"delete_bucket_{what}"
+    assert getattr(s3, name)(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    fails("NoSuchBucket", 404, getattr(s3, name), Bucket="nowhere")
+    s3.head_bucket(Bucket=bucket)
+
+
+def test_no_object_is_locked(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="key", Body=b"1")
+    where = {"Bucket": bucket, "Key": "key"}
+    fails("InvalidRequest", 400, s3.get_object_retention, **where)
+    fails("InvalidRequest", 400, s3.put_object_retention, **where, Retention={"Mode": "GOVERNANCE"})
+    fails("InvalidRequest", 400, s3.get_object_legal_hold, **where)
+    fails("InvalidRequest", 400, s3.put_object_legal_hold, **where, LegalHold={"Status": "ON"})
+    assert s3.get_object(**where)["Body"].read() == b"1"
+
+
+def test_a_storage_class_is_kept_and_changes_nothing(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="key", Body=b"1", StorageClass="GLACIER")
+    found = s3.get_object(Bucket=bucket, Key="key")
+    assert (found["StorageClass"], found["Body"].read()) == ("GLACIER", b"1")
+    assert [each["StorageClass"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["STANDARD"]

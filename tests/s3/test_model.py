@@ -38,7 +38,7 @@ OPERATIONS: list[OperationModel] = [MODEL.operation_model(name) for name in MODE
 # What changes something here when it succeeds; everything else must leave all as it was.
 CHANGES = frozenset(
     (
-        *("CreateBucket", "DeleteBucket", "PutBucketTagging", "DeleteBucketTagging"),
+        *("CreateBucket", "DeleteBucket", "PutBucketTagging", "DeleteBucketTagging", "PutBucketAcl", "PutObjectAcl"),
         *("PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "PutObjectTagging", "DeleteObjectTagging"),
         *("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"),
     )
@@ -48,7 +48,7 @@ READS = frozenset(
     (
         *("ListBuckets", "HeadBucket", "GetBucketLocation", "GetBucketTagging", "ListObjects", "ListObjectsV2"),
         *("ListObjectVersions", "ListMultipartUploads", "ListParts", "GetObject", "HeadObject", "GetObjectTagging"),
-        *("GetObjectAttributes", "GetObjectAcl", "PutObjectAcl", "GetBucketAcl", "PutBucketAcl"),
+        *("GetObjectAttributes", "GetObjectAcl", "GetBucketAcl"),
         *("GetBucketVersioning", "GetBucketPolicyStatus", "GetBucketLogging", "GetBucketRequestPayment"),
         *("GetBucketNotification", "GetBucketNotificationConfiguration", "GetBucketAccelerateConfiguration"),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 
 from bench import proc
@@ -11,7 +10,7 @@ from bench.lab import SMALL_COUNT, Lab, LeftOut, Worker, expect
 from bench.measure import Comparison, Row, Sample, Side, TimedSide
 from bench.rows_s3 import MIB, create_bucket, fill_small, put_file, source
 from bench.rows_small import files_below
-from bench.s3servers import BUCKET, KEYS, MOTO, NGINX, OURS, RCLONE, TWO, Server, start, start_all
+from bench.s3servers import BUCKET, KEYS, MOTO, NGINX, OURS, RCLONE, TWO, Server, program, start, start_all
 from s4raw.blocks import Record
 from s4raw.digest import Digest
 from s4raw.disk import DataDirectory
@@ -118,7 +117,7 @@ def pages(lab: Lab) -> Row:
 
 
 def _s5cmd(lab: Lab, server: Server, argv: Callable[[int], Sequence[str]], after: Callable[[int], None]) -> TimedSide:
-    command = [S5CMD, "--endpoint-url", f"http://127.0.0.1:{server.port}", "--log", "error"]
+    command = [program(S5CMD) or S5CMD, "--endpoint-url", f"http://127.0.0.1:{server.port}", "--log", "error"]
     return lab.command(server.name, lambda turn: [*command, *argv(turn)], server.pids(), after, env=KEYS)
 
 
@@ -135,7 +134,7 @@ def _copy(
     amount: tuple[int, str],
     aim: float | None,
 ) -> Row:
-    if not shutil.which(S5CMD):
+    if not program(S5CMD):
         raise LeftOut(f"there is no {S5CMD} here")
     servers, notes = start_all(lab, OURS, RCLONE, MOTO)
     for server in servers:

@@ -38,7 +38,7 @@ OPERATIONS: list[OperationModel] = [MODEL.operation_model(name) for name in MODE
 # What changes something here when it succeeds; everything else must leave all as it was.
 CHANGES = frozenset(
     (
-        *("CreateBucket", "DeleteBucket", "PutBucketTagging", "DeleteBucketTagging"),
+        *("CreateBucket", "DeleteBucket", "PutBucketTagging", "DeleteBucketTagging", "PutBucketAcl", "PutObjectAcl"),
         *("PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "PutObjectTagging", "DeleteObjectTagging"),
         *("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"),
         *("PutBucketAcl", "PutObjectAcl"),

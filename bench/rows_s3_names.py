@@ -136,13 +136,13 @@ def _copy(
 ) -> Row:
     if not program(S5CMD):
         raise LeftOut(f"there is no {S5CMD} here")
-    servers, notes = start_all(lab, OURS, RCLONE, MOTO)
+    servers, notes = start_all(lab, OURS, TWO, RCLONE, MOTO)
     for server in servers:
         create_bucket(server)
     sides: list[Side] = [side(lab, server) for server in servers]
-    comparisons = [
-        Comparison(OURS, server.name, "speed", aim if server.name == RCLONE else None) for server in servers[1:]
-    ]
+    comparisons = []
+    for ours, others in ((OURS, servers[2:]), (TWO, servers[2:3])):
+        comparisons += [Comparison(ours, o.name, "speed", aim if o.name == RCLONE else None) for o in others]
     touched = amount[0] if amount[1] == "B" else 32 * MIB
     return Row(name, title, sides, comparisons, lab.samples(5, 2), *amount, touched=touched, notes=notes)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -16,9 +15,6 @@ from s4raw.serving import Acceptor
 from s4raw.syscalls import spread_waiters
 
 GARBAGE = 50_000  # objects more than were freed, before the collector looks at the youngest
-# How long a thread that waits for the interpreter sleeps at a time. All give it up at their next system call, 20 us on;
-# but with Python's 5 ms hundreds of threads that wait spend a good part of the time on waking up.
-SWITCH_SECONDS = 0.02
 FUTEX_SLOTS = 4096  # of 64 bytes each
 MAX_DESCRIPTORS = 65536  # enough for every connection; more would slow down commands that close them all
 
@@ -49,7 +45,6 @@ def run(listener: Socket, serve: Serve[S], *, count: int, lifeline: int | None, 
     def work(number: int, lifeline: int | None) -> None:
         gc.freeze()  # what is here by now stays,
         gc.set_threshold(GARBAGE)  # and requests leave next to no cycles: looking often takes 9% of a small get
-        sys.setswitchinterval(SWITCH_SECONDS)
         spread_waiters(FUTEX_SLOTS)
         acceptor = serve(lifeline, partial(balance.set, number), partial(balance.is_least, number))
         for stop in (signal.SIGTERM, signal.SIGINT):

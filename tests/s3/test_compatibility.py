@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from .service import fails
+from .service import Raw, fails
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,13 @@ def test_no_object_is_locked(s3: Any, bucket: str) -> None:
     fails("InvalidRequest", 400, s3.get_object_legal_hold, **where)
     fails("InvalidRequest", 400, s3.put_object_legal_hold, **where, LegalHold={"Status": "ON"})
     assert s3.get_object(**where)["Body"].read() == b"1"
+
+
+def test_a_canned_acl_means_nothing(s3: Any, raw: Raw) -> None:
+    s3.create_bucket(Bucket="bucket", ACL="public-read-write")
+    s3.put_object(Bucket="bucket", Key="key", Body=b"1", ACL="public-read")
+    assert [each["Permission"] for each in s3.get_object_acl(Bucket="bucket", Key="key")["Grants"]] == ["FULL_CONTROL"]
+    assert raw("GET", "/bucket/key", sign=False).status == 403
 
 
 def test_a_storage_class_is_kept_and_changes_nothing(s3: Any, bucket: str) -> None:

@@ -38,10 +38,9 @@ OPERATIONS: list[OperationModel] = [MODEL.operation_model(name) for name in MODE
 # What changes something here when it succeeds; everything else must leave all as it was.
 CHANGES = frozenset(
     (
-        *("CreateBucket", "DeleteBucket", "PutBucketTagging", "DeleteBucketTagging", "PutBucketAcl", "PutObjectAcl"),
+        *("CreateBucket", "DeleteBucket", "PutBucketTagging", "DeleteBucketTagging"),
         *("PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "PutObjectTagging", "DeleteObjectTagging"),
         *("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"),
-        *("PutBucketAcl", "PutObjectAcl"),
     )
 )
 # What else is there: it reads, or answers the same for all.
@@ -49,7 +48,7 @@ READS = frozenset(
     (
         *("ListBuckets", "HeadBucket", "GetBucketLocation", "GetBucketTagging", "ListObjects", "ListObjectsV2"),
         *("ListObjectVersions", "ListMultipartUploads", "ListParts", "GetObject", "HeadObject", "GetObjectTagging"),
-        *("GetObjectAttributes", "GetObjectAcl", "GetBucketAcl"),
+        *("GetObjectAttributes", "GetObjectAcl", "GetBucketAcl", "PutBucketAcl", "PutObjectAcl"),
         *("GetBucketVersioning", "GetBucketPolicyStatus", "GetBucketLogging", "GetBucketRequestPayment"),
         *("GetBucketNotification", "GetBucketNotificationConfiguration", "GetBucketAccelerateConfiguration"),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from threading import Event, Thread
 from typing import Any
 
 from s4raw import wire
 from s4raw.digest import Digest, digest, verify
-from s4raw.errors import ProtocolError
+from s4raw.errors import ProtocolError, S4Error
 from s4raw.keys import Key
 from s4raw.objects import codec
 from s4raw.objects.base import Attributes
@@ -17,6 +19,8 @@ from s4raw.store import Stored
 from s4raw.storing import send_stored
 from s4raw.wire import Frame
 
+LONG = ("copy", "complete")  # they may read and write all of an object
+ALIVE_SECONDS = 10.0
 MAX_INFO = wire.MAX_HEADER - (8 << 10)  # bytes of what goes with an object's bytes, in the answer's header
 
 
@@ -45,8 +49,28 @@ def call(session: Session, frame: Frame) -> None:
     for argument in arguments:
         if isinstance(argument, Key):
             session.node.check_place(argument)
-    answer = codec.dumps(getattr(session.node.objects, name)(*arguments))
+    with _alive(session, frame) if name in LONG else nullcontext():
+        answer = codec.dumps(getattr(session.node.objects, name)(*arguments))
     session.channel.send_soon(wire.encode(wire.OK, frame.request, 0, len(answer), digest=digest(answer)), answer)
+
+
+@contextmanager
+def _alive(session: Session, frame: Frame) -> Iterator[None]:
+    """Say now and then that a call is still worked on, or whoever waits for it would take this server for dead."""
+    done = Event()
+
+    def tell() -> None:
+        with suppress(S4Error):  # it has left; the answer will find that out
+            while not done.wait(ALIVE_SECONDS):
+                session.progress(frame, 0, 0)
+
+    thread = Thread(target=tell)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _named(raw: Any) -> tuple[str, list[Any]]:

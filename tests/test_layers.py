@@ -92,7 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
-    "running": {"log", "net", "serving", "workers"},
+    "running": {"log", "net", "serving", "syscalls", "workers"},
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),

@@ -70,15 +70,17 @@ def tag(store: Store, name: str, tags: Mapping[str, str]) -> None:
         _replace(store, bucket._replace(tags=tags))
 
 
-def delete(store: Store, name: str) -> None:
-    """Delete a bucket. Raises NoSuchBucket, BucketNotEmpty."""
+def delete(store: Store, name: str) -> int:
+    """Delete a bucket; when that was, in ns. Raises NoSuchBucket, BucketNotEmpty."""
     _check(name)
     with locks.of_bucket(store, name):
         get(store, name)
         if holds_key(store, name):
             raise BucketNotEmpty("the bucket is not empty", key=str(Key(name, "")))
+        deleted_ns = time.time_ns()
         with suppress(FileNotFoundError), disk_errors():
             os.unlink(f"{PLACE}/{name}", dir_fd=store.data.root)
+        return deleted_ns
 
 
 def holds_key(store: Store, name: str) -> bool:

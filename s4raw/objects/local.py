@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from s4raw.blocks import Record
 from s4raw.digest import LEAF
 from s4raw.disk import DataDirectory, disk_error
-from s4raw.errors import Corrupt, NoSuchBucket, NoSuchKey
+from s4raw.errors import Corrupt, NoSuchBucket, NoSuchKey, NoSuchUpload
 from s4raw.keys import Key, check_key
 from s4raw.objects import buckets, locks, publishing, sidecars
 from s4raw.objects.base import (
@@ -84,7 +85,7 @@ class LocalBackend:
         self.store = store
         self._data: DataDirectory | None = None
         locks.prepare(store)
-        sidecars.sweep(store, alone=True)
+        sidecars.sweep(store)
         self._uploads = LocalUploads(store)
 
     def buckets(self) -> Sequence[Bucket]:
@@ -105,8 +106,8 @@ class LocalBackend:
 
     def delete_bucket(self, name: str) -> None:
         """Delete an empty bucket, and the uploads that are under way in it."""
-        buckets.delete(self.store, name)
-        self._uploads.abort_all(name)
+        deleted_ns = buckets.delete(self.store, name)
+        self._uploads.abort_all(name, deleted_ns)  # not those of a bucket that has its name since
 
     def list(self, bucket: str, query: Query) -> Page:
         """A page of a bucket's objects."""
@@ -197,7 +198,8 @@ class LocalBackend:
         try:
             buckets.keep(self.store, key.bucket)
         except NoSuchBucket:  # deleted in between; its uploads may have been thrown away before this one was there
-            self._uploads.abort_all(key.bucket)
+            with suppress(NoSuchUpload):
+                self._uploads.abort(key, upload)
             raise
         return upload
 

@@ -156,11 +156,12 @@ class LocalUploads:
         with UploadFiles(self._path(upload)) as files, files.locked():
             files.remove()
 
-    def abort_all(self, bucket: str) -> None:
-        """Throw away the uploads that are under way in a bucket."""
+    def abort_all(self, bucket: str, before_ns: int) -> None:
+        """Throw away the uploads in a bucket that were begun before a moment."""
         for found in self._all(bucket):
-            with suppress(NoSuchUpload):
-                self.abort(found.key, found.id)
+            if found.created_ns < before_ns:
+                with suppress(NoSuchUpload):
+                    self.abort(found.key, found.id)
 
     def uploads(self, bucket: str, query: Query, after_upload: str = "") -> UploadPage:
         """The uploads under way in a bucket, by key, then by id."""

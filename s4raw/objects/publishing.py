@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from s4raw.blocks import Record
 from s4raw.disk import disk_error, disk_errors
-from s4raw.errors import KeyExists, NoSuchKey, S4Error, StoreError
+from s4raw.errors import DiskFull, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Key, check_key
 from s4raw.objects import attributes as codec
 from s4raw.objects import buckets, locks, sidecars
 from s4raw.objects.base import ALWAYS, Attributes, Conditions, Info
-from s4raw.store import Store
+from s4raw.store import RECORD_ATTRIBUTE, Store
 
 _DRAFT_MODE, _KEY_MODE = 0o600, 0o444
 _RACES = 1000  # how often a step that lost a race is tried again
@@ -94,7 +94,8 @@ def publish(
     """
     check_key(key)
     with disk_errors(key):
-        _summarize(fd, record, attributes)  # before the others: only the first one has room in the inode
+        _summarize(fd, record, attributes)  # first, for it is to have room in the inode
+        os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())  # must find room; the attributes have somewhere else to go
     sidecar = _attach(store, fd, key, record, attributes, _DRAFT_MODE)
     try:
         with disk_errors(key):
@@ -162,17 +163,17 @@ def _attach(store: Store, fd: int, key: Key, record: Record, attributes: Attribu
 
     The file has ``mode`` afterwards, or the one it had.
     """
-    encoded, sidecar = codec.encode(attributes), ""
+    encoded = codec.encode(attributes)
     if len(encoded) <= codec.INLINE_BYTES:
-        sealed = codec.seal(encoded, record)
-    else:
-        with disk_errors(key):
-            inode = os.fstat(fd).st_ino
-        sidecar = sidecars.write(store, key, inode, encoded)
-        sealed = codec.seal_reference(attributes, record, sidecar)
+        with suppress(DiskFull), disk_errors(key):  # ext4 with blocks of 1 KiB has less room for extended attributes
+            _set(fd, codec.seal(encoded, record), mode)
+            return ""
+    with disk_errors(key):
+        inode = os.fstat(fd).st_ino
+    sidecar = sidecars.write(store, key, inode, encoded)
     try:
         with disk_errors(key):
-            _set(fd, sealed, mode)
+            _set(fd, codec.seal_reference(attributes, record, sidecar), mode)
     except BaseException:
         sidecars.remove(store, sidecar)
         raise

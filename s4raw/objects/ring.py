@@ -156,7 +156,10 @@ class RingBackend:
     def put(self, key: Key, source: Source, conditions: Conditions = ALWAYS) -> Info:
         """Store an object, in place of what has the key. Raises NoSuchBucket, PreconditionFailed, DiskFull."""
         self._ensure(key)
-        info: Info = self._send(key, source, ["put", key, conditions, source.size], codec.info)
+        try:
+            info: Info = self._send(key, source, ["put", key, conditions, source.size], codec.info)
+        except NoSuchBucket:  # deleted through another daemon, and maybe made again by the ring's own verbs
+            raise self._missing(key, NoSuchBucket) from None
         return info
 
     def copy(

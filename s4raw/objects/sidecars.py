@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Container
 from contextlib import suppress
 
@@ -25,7 +24,6 @@ from s4raw.objects.locks import DIRECTORY, prepare
 from s4raw.store import RECORD_ATTRIBUTE, Store
 
 PLACE = f"{DIRECTORY}/attributes"
-KEEP_SECONDS = 3600.0  # an object that has it may be about to be published
 
 
 def write(store: Store, key: Key, inode: int, encoded: bytes) -> str:
@@ -89,8 +87,8 @@ def inode_of(name: str) -> int:
         return 0
 
 
-def sweep(store: Store, alone: bool) -> int:
-    """Remove the sidecars that no object refers to; how many. Unless ``alone``, only those older than an hour."""
+def sweep(store: Store) -> int:
+    """Remove the sidecars that no object refers to; how many. Nobody else uses the store yet."""
     try:
         names = os.listdir(os.path.join(store.data.path, PLACE))
     except FileNotFoundError:
@@ -100,8 +98,6 @@ def sweep(store: Store, alone: bool) -> int:
         key = _key(store, name)
         if key is None or _refers(store, key, name) is False:
             lost.setdefault(inode_of(name), []).append(name)
-    if not alone:
-        lost = {inode: found for inode, old in lost.items() if (found := [n for n in old if _is_old(store, n)])}
     moved = _moved(store, lost) if lost else {}
     count = 0
     for inode, old in lost.items():
@@ -119,14 +115,6 @@ def _key(store: Store, name: str) -> Key | None:
     except S4Error:
         return None
     return found[0] if found else None
-
-
-def _is_old(store: Store, name: str) -> bool:
-    try:
-        written = os.stat(f"{PLACE}/{name}", dir_fd=store.data.root).st_mtime
-    except FileNotFoundError:
-        return False
-    return time.time() - written > KEEP_SECONDS
 
 
 def _refers(store: Store, key: Key, name: str) -> bool:

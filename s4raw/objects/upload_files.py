@@ -320,9 +320,11 @@ def sweep(path: str, keep_seconds: float) -> bool:
     try:
         touched = max(os.stat(f"{path}/{name}").st_mtime for name in ("upload.json", "parts", "data"))
         ended = os.stat(f"{path}/data").st_nlink > 1
-    except OSError:
+    except FileNotFoundError:
         remove_tree(path)  # what an end that was cut short has left
         return True
+    except OSError:
+        return False  # the disk failed: that says nothing about the upload
     if not ended and time.time() - touched <= keep_seconds:
         return False
     try:

@@ -90,6 +90,20 @@ def test_a_bucket_that_one_server_has_is_everywhere(backend, client):
     assert [entry.name for entry in backend.list("others", Query()).entries] == ["a.txt", "d.txt"]
 
 
+def test_a_bucket_that_another_daemon_deleted_is_looked_for_again(ring, backend, client):
+    backend.create_bucket("bucket")
+    put(backend, Key("bucket", "d.txt"), b"gone")
+    backend.delete(Key("bucket", "d.txt"))
+    other = RingBackend(Topology.read(ring.conf), b"")
+    other.delete_bucket("bucket")
+    other.close()
+    client.put("s4://bucket/a.txt", b"on one server")
+    with pytest.raises(NoSuchBucket):
+        put(backend, Key("bucket", "d.txt"), b"on another")
+    put(backend, Key("bucket", "d.txt"), b"on another")
+    assert [entry.name for entry in backend.list("bucket", Query()).entries] == ["a.txt", "d.txt"]
+
+
 def test_an_upload_ends_on_the_server_of_its_key(backend, client):
     backend.create_bucket("bucket")
     contents = [os.urandom(5 << 20), os.urandom(5 << 20), b"last"]

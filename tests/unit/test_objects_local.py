@@ -457,3 +457,39 @@ def test_an_ordinary_user_may_do_it_all():
 
 def test_a_full_disk_is_told_and_changes_nothing(tmp_path):
     run_task_on("tmpfs", "size=2m", "fill_with_objects", tmp_path / "mount")
+
+
+def test_attributes_that_the_file_system_has_no_room_for_are_kept_beside(backend, monkeypatch):
+    """As on ext4 with blocks of 1 KiB, which have to do for all extended attributes of a file."""
+    real = os.setxattr
+
+    def cramped(file, name, value, *flags):
+        if name == codec.ATTRIBUTE and len(value) > 900:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file, name, value, *flags)
+
+    monkeypatch.setattr(os, "setxattr", cramped)
+    metadata = {"a": "v" * 1000}
+    put(backend, KEY, b"content", metadata=metadata)
+    assert backend.head(KEY).attributes.metadata == metadata
+    backend.tag(KEY, {"t": "1"})
+    found = backend.head(KEY).attributes
+    assert (found.metadata, found.tags, len(sidecars(backend))) == (metadata, {"t": "1"}, 1)
+    backend.delete(KEY)
+    assert not sidecars(backend)
+
+
+def test_deleting_a_bucket_leaves_the_uploads_of_its_successor(backend, monkeypatch):
+    old = backend.create_upload(KEY, Attributes())
+    uploads = []
+    real = backend._uploads.abort_all
+
+    def in_between(*arguments):
+        backend.create_bucket(KEY.bucket)
+        uploads.append(backend.create_upload(KEY, Attributes()))
+        real(*arguments)
+
+    monkeypatch.setattr(backend._uploads, "abort_all", in_between)
+    backend.delete_bucket(KEY.bucket)
+    assert [found.id for found in backend.uploads(KEY.bucket, Query()).uploads] == uploads
+    assert old not in uploads

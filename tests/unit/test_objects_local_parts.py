@@ -1,5 +1,6 @@
 """Multipart uploads on the disk: whatever comes in whatever order, however it breaks off, the object is its parts."""
 
+import errno
 import os
 import random
 import threading
@@ -15,7 +16,7 @@ from tasks import part_of
 from s4raw.digest import LEAF, digest
 from s4raw.errors import Busy, ConnectionLost, InvalidPart, NoSuchUpload, PreconditionFailed
 from s4raw.keys import Key
-from s4raw.objects import local_parts
+from s4raw.objects import local_parts, publishing
 from s4raw.objects.base import Attributes, Conditions, Query
 from s4raw.objects.local import open_local
 from s4raw.objects.local_parts import LocalUploads
@@ -179,8 +180,14 @@ def test_a_part_that_is_coming_in_while_the_rest_is_completed_is_too_late(backen
     check(backend, b"".join(content_of(part.number, UNIT) for part in parts))
 
 
-def test_a_part_that_had_come_in_when_completing_failed_is_no_hole(backend):
+def blind(monkeypatch):
+    """Let completing find out last that its conditions do not hold, as when the object comes in between."""
+    monkeypatch.setattr(publishing, "look", lambda *_: None)
+
+
+def test_a_part_that_had_come_in_when_completing_failed_is_no_hole(backend, monkeypatch):
     """Its bytes are cut off by completing the others; recording it afterwards would make zeros of it."""
+    blind(monkeypatch)
     backend.put(KEY, Body(b"old"))
     upload = backend.create_upload(KEY, Attributes())
     first = backend.put_part(KEY, upload, 1, Body(content_of(1, UNIT)))
@@ -199,7 +206,8 @@ def test_a_part_that_had_come_in_when_completing_failed_is_no_hole(backend):
     check(backend, content_of(1, UNIT) + content_of(2, UNIT))
 
 
-def test_what_completing_has_cut_off_is_not_recorded(backend):
+def test_what_completing_has_cut_off_is_not_recorded(backend, monkeypatch):
+    blind(monkeypatch)
     upload = backend.create_upload(KEY, Attributes())
     first = backend.put_part(KEY, upload, 1, Body(content_of(1, UNIT)))
     with local_parts.UploadFiles(files_of(backend, upload)) as files:
@@ -210,6 +218,19 @@ def test_what_completing_has_cut_off_is_not_recorded(backend):
         with pytest.raises(PreconditionFailed):
             backend._uploads.complete(KEY, upload, [first], Attributes(), Conditions(if_none_match=["*"]))
         assert files.is_lost(2)
+
+
+def test_a_disk_that_fails_does_not_end_an_upload(backend, monkeypatch):
+    upload = backend.create_upload(KEY, Attributes())
+    first = backend.put_part(KEY, upload, 1, Body(b"kept"))
+
+    def fail(*_args, **_options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fail)
+        assert backend._uploads.sweep() == 0
+    assert backend.parts(KEY, upload) == [first]
 
 
 def test_killed_at_any_moment_an_upload_goes_on_or_is_the_object(tmp_path):

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from textwrap import fill
 
 from bench.measure import Comparison, Measured, MeasuredCurve
+from bench.s3servers import program
 
 HEAD = (
     "row",
@@ -85,9 +86,9 @@ def machine() -> dict[str, object]:
         **{package: version(package) for package in ("s4raw", "xxhash", "docopt")},
         "nginx": _first_line("nginx", "-v"),
         "curl": _first_line("curl", "--version"),
-        "rclone": _first_line("rclone", "version"),
+        "rclone": _first_line(program("rclone") or "rclone", "version"),
         "moto": _version("moto"),
-        "s5cmd": _first_line("s5cmd", "version"),
+        "s5cmd": _first_line(program("s5cmd") or "s5cmd", "version"),
         "load at start": round(os.getloadavg()[0], 2),
     }
     return {name: value for name, value in facts.items() if value}

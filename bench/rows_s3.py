@@ -75,7 +75,7 @@ def _get(lab: Lab, name: str, size: int) -> Row:
         options = {"path": f"/{BUCKET}/large", "size": size, "passes": passes, "signed": server.signed}
         worker = lab.worker("bench.s3client:get", port=server.port, **options)
         sides.append(TimedSide(server.name, worker, server.pids()))
-    comparisons = _against(servers, {NGINX: GET_AIM, RCLONE: None, MOTO: None})
+    comparisons = _against(servers, {NGINX: GET_AIM if size > MIB else None, RCLONE: None, MOTO: None})
     title = f"GET of objects of {size >> 20} MiB, one after the other, on one connection"
     amount, samples = passes * size, lab.samples(5, 2)
     return Row(f"s3-get-{name}", title, sides, comparisons, samples, amount, "B", notes=notes, remarks=cpu_per_gib)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 
 from bench import proc
@@ -11,7 +10,7 @@ from bench.lab import SMALL_COUNT, Lab, LeftOut, Worker, expect
 from bench.measure import Comparison, Row, Sample, Side, TimedSide
 from bench.rows_s3 import MIB, create_bucket, fill_small, put_file, source
 from bench.rows_small import files_below
-from bench.s3servers import BUCKET, KEYS, MOTO, NGINX, OURS, RCLONE, TWO, Server, start, start_all
+from bench.s3servers import BUCKET, KEYS, MOTO, NGINX, OURS, RCLONE, TWO, Server, program, start, start_all
 from s4raw.blocks import Record
 from s4raw.digest import Digest
 from s4raw.disk import DataDirectory
@@ -118,7 +117,7 @@ def pages(lab: Lab) -> Row:
 
 
 def _s5cmd(lab: Lab, server: Server, argv: Callable[[int], Sequence[str]], after: Callable[[int], None]) -> TimedSide:
-    command = [S5CMD, "--endpoint-url", f"http://127.0.0.1:{server.port}", "--log", "error"]
+    command = [program(S5CMD) or S5CMD, "--endpoint-url", f"http://127.0.0.1:{server.port}", "--log", "error"]
     return lab.command(server.name, lambda turn: [*command, *argv(turn)], server.pids(), after, env=KEYS)
 
 
@@ -135,15 +134,15 @@ def _copy(
     amount: tuple[int, str],
     aim: float | None,
 ) -> Row:
-    if not shutil.which(S5CMD):
+    if not program(S5CMD):
         raise LeftOut(f"there is no {S5CMD} here")
-    servers, notes = start_all(lab, OURS, RCLONE, MOTO)
+    servers, notes = start_all(lab, OURS, TWO, RCLONE, MOTO)
     for server in servers:
         create_bucket(server)
     sides: list[Side] = [side(lab, server) for server in servers]
-    comparisons = [
-        Comparison(OURS, server.name, "speed", aim if server.name == RCLONE else None) for server in servers[1:]
-    ]
+    comparisons = []
+    for ours, others in ((OURS, servers[2:]), (TWO, servers[2:3])):
+        comparisons += [Comparison(ours, o.name, "speed", aim if o.name == RCLONE else None) for o in others]
     touched = amount[0] if amount[1] == "B" else 32 * MIB
     return Row(name, title, sides, comparisons, lab.samples(5, 2), *amount, touched=touched, notes=notes)
 

@@ -125,11 +125,20 @@ def _ours(workers: int, data: str, _port: int, listener: int) -> list[str]:
 
 
 def _rclone(data: str, port: int, _listener: int) -> list[str]:
-    return ["rclone", "serve", "s3", data, "--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
+    return [
+        program("rclone") or "rclone",
+        "serve",
+        "s3",
+        data,
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{ACCESS_KEY},{SECRET_KEY}",
+    ]
 
 
 def _moto(_data: str, port: int, _listener: int) -> list[str]:
-    return ["moto_server", "--host", "127.0.0.1", "--port", str(port)]
+    return [program("moto_server") or "moto_server", "--host", "127.0.0.1", "--port", str(port)]
 
 
 _COMMANDS: dict[str, Callable[[str, int, int], list[str]]] = {
@@ -141,9 +150,14 @@ _COMMANDS: dict[str, Callable[[str, int, int], list[str]]] = {
 _PROGRAMS = {RCLONE: "rclone", MOTO: "moto_server", NGINX: "nginx"}
 
 
+def program(name: str) -> str | None:
+    """Where a program is: beside this interpreter, else on the path (Debian's rclone is too old to serve S3)."""
+    return shutil.which(name, path=os.path.dirname(sys.executable)) or shutil.which(name)
+
+
 def missing(name: str) -> bool:
     """Whether the program of a side is not installed."""
-    return name in _PROGRAMS and shutil.which(_PROGRAMS[name]) is None
+    return name in _PROGRAMS and program(_PROGRAMS[name]) is None
 
 
 def start(lab: Lab, name: str, data: str = "") -> Process:

@@ -1,4 +1,4 @@
-"""System calls that Python's ``os`` does not offer: openat2(2) and renameat2(2), by way of ctypes."""
+"""System calls that Python's ``os`` does not offer: openat2(2), renameat2(2) and prctl(2), by way of ctypes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 _RENAME_EXCHANGE = 2
 _OPENAT2 = 437  # the same on all architectures
 _NO_SYMLINKS, _BENEATH = 0x04, 0x08
+_FUTEX_HASH, _SET_SLOTS = 78, 1  # linux/prctl.h, since Linux 6.16
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,3 +45,13 @@ def exchange(first_parent: int, first: str, second_parent: int, second: str) -> 
     if _libc.renameat2(first_parent, os.fsencode(first), second_parent, os.fsencode(second), _RENAME_EXCHANGE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), first)
+
+
+def spread_waiters(slots: int) -> None:
+    """Let the kernel keep what this process's threads wait for in a table of so many slots, a power of two.
+
+    Linux has given each process a table of its own since 6.16, of 4 slots for each processor: where thousands of
+    threads wait for the interpreter's lock in the slot that another of its words falls into, each step walks past all
+    of them. A kernel without such tables keeps its large one for all processes.
+    """
+    _libc.prctl(_FUTEX_HASH, ctypes.c_ulong(_SET_SLOTS), ctypes.c_ulong(slots), ctypes.c_ulong(0), ctypes.c_ulong(0))

@@ -92,7 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
-    "running": {"log", "net", "serving", "workers"},
+    "running": {"log", "net", "serving", "syscalls", "workers"},
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),
@@ -141,14 +141,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("s3", "s3.call", "s3.errors", "s3.buckets", "s3.copying", "s3.deleting", "s3.listing", "s3.objects"),
         *("s3.multipart", "s3.parts", "s3.completing", "s3.forms"),
     },
-    "s3.access": {
-        *("errors", "s3", "s3.buckets", "s3.call", "s3.completing", "s3.deleting", "s3.errors", "s3.headers"),
-        *("s3.listing", "s3.multipart", "s3.objects", "s3.parts"),
-    },
     "s3.app": {
         *("errors", "keys", "log", "objects.base"),
         *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.signing", "s3.sigv4", "s3.xml"),
-        *("s3", "s3.access", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.sigv4", "s3.xml"),
     },
     "s3.checksums": {"s3.errors"},
     "s3.aws_chunked": {"s3.errors"},

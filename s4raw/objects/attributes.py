@@ -4,8 +4,9 @@ On disk they are the extended attribute ``user.s4raw.s3`` of the object's file, 
 bytes of the content's digest, the JSON. The digest tells that they belong to this content: a command may have copied a
 file with its extended attributes, and changed it. Nothing here touches the disk.
 
-What listings show of them is in an extended attribute of its own, ``user.s4e``: 20 bytes, which still fit into an inode
-of ext4 beside a record of 28, where reading them costs 1 us. The others do not, and cost 8.
+What listings show of them is in an extended attribute of its own, ``user.s4e``: 20 bytes, which are written first
+and so lie in the inode on ext4, where reading them costs 1 us. The record of 28 bytes would fit beside 16 of them, not
+beside 20: it lies with the others in a block of their own, and reading that costs 8.
 """
 
 from __future__ import annotations

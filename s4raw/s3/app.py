@@ -19,7 +19,7 @@ from s4raw.errors import S4Error
 from s4raw.keys import Key, check_key, check_prefix
 from s4raw.log import Log
 from s4raw.objects.base import Backend
-from s4raw.s3 import access, errors, xml
+from s4raw.s3 import errors, xml
 from s4raw.s3.call import Answer, Call, Settings
 from s4raw.s3.errors import S3Error
 from s4raw.s3.http import HttpConnection, HttpError, Request
@@ -28,6 +28,9 @@ from s4raw.s3.signing import headers_of_query
 from s4raw.s3.sigv4 import Identity, authenticate
 
 HEALTH = "/healthz"
+_OF_SIGNATURES = tuple(
+    f"X-Amz-{name}=" for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Content-Sha256")
+)
 _BAD_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -99,14 +102,10 @@ class App:
             identity = None  # the form's policy says who sent it
         else:
             identity = authenticate(
-                request,
-                settings.credentials,
-                self._clock(),
-                anonymous=settings.anonymous or settings.public_acls,
-                virtual_bucket=virtual,
+                request, settings.credentials, self._clock(), anonymous=settings.anonymous, virtual_bucket=virtual
             )
             known[1] = identity.access_key or "-"
-            if params and ("X-Amz-Signature" in params or "Signature" in params):
+            if "authorization" not in request.headers and ("X-Amz-Signature" in params or "Signature" in params):
                 request.headers = {**headers_of_query(params), **request.headers}
         operation = route(method, level, params, "x-amz-copy-source" in request.headers)
         known[0] = operation.__name__
@@ -115,8 +114,6 @@ class App:
         else:
             check_prefix(key)
         call = Call(request, connection, self._backend, key, params, identity, settings)
-        if identity is not None and not identity.access_key and not settings.anonymous:
-            access.check(call, operation)
         try:
             return operation(call)
         finally:
@@ -231,13 +228,13 @@ def _decode(text: str) -> str:
 
 
 def _params(query: str) -> dict[str, str]:
-    """The parameters of a query, form-encoded, but not those of a signature; the first of a name counts.
+    """The parameters of a query, form-encoded, but not what a signature is made of; the first of a name counts.
 
     Raises InvalidURI.
     """
     found: dict[str, str] = {}
     for pair in query.split("&"):
-        if pair and pair[:6] != "X-Amz-":
+        if pair and not pair.startswith(_OF_SIGNATURES):
             name, _, value = pair.partition("=")
             found.setdefault(_decode(name.replace("+", " ")), _decode(value.replace("+", " ")))
     return found

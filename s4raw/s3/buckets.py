@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from s4raw.s3 import xml
 from s4raw.s3.call import Answer, Call, Operation
 from s4raw.s3.errors import S3Error
-from s4raw.s3.headers import KEPT_ACLS, MAX_BUCKET_TAGS, PUBLIC_READ, acl_of, check_tags, refuse, shown_tags, with_acl
+from s4raw.s3.headers import MAX_BUCKET_TAGS, check_tags, refuse
 
 XML_HEADERS = [("Content-Type", "application/xml")]
 NO_CONTENT = Answer(204)
@@ -57,7 +57,7 @@ def list_buckets(call: Call) -> Answer:
 def _limit(text: str | None, most: int) -> int:
     if not text:
         return most
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and 1 <= int(text) <= most):
         raise S3Error(
             "InvalidArgument", f"max-buckets must be 1 to {most}", ArgumentName="max-buckets", ArgumentValue=text
         )
@@ -98,7 +98,7 @@ def create_bucket(call: Call) -> Answer:
     if call.headers.get("x-amz-bucket-object-lock-enabled", "false").lower() == "true":
         raise S3Error("NotImplemented", "Object Lock is not implemented.")
     refuse(call.headers)
-    tags: Mapping[str, str] = {}
+    tags: dict[str, str] = {}
     if body := call.read_body():
         config = xml.read(body, "CreateBucketConfiguration")
         place = config.get("LocationConstraint") or ""
@@ -111,7 +111,6 @@ def create_bucket(call: Call) -> Answer:
             )
         if (node := config.find("Tags")) is not None:
             tags = _tags(node)
-    tags = with_acl(tags, call.headers.get("x-amz-acl", ""))
     if call.backend.create_bucket(bucket) and tags:
         call.backend.tag_bucket(bucket, tags)
     return Answer(200, [("Location", f"/{bucket}")])
@@ -137,7 +136,7 @@ def get_bucket_location(call: Call) -> Answer:
 
 def get_bucket_tagging(call: Call) -> Answer:
     """GetBucketTagging."""
-    tags = shown_tags(call.backend.bucket(call.key.bucket).tags)
+    tags = call.backend.bucket(call.key.bucket).tags
     if not tags:
         raise S3Error("NoSuchTagSet", BucketName=call.key.bucket)
     return answer("Tagging", tag_set(tags))
@@ -146,19 +145,14 @@ def get_bucket_tagging(call: Call) -> Answer:
 def put_bucket_tagging(call: Call) -> Answer:
     """PutBucketTagging: at most 50 tags."""
     tags = read_tags(call, MAX_BUCKET_TAGS)
-    _tag(call, tags)
+    call.backend.tag_bucket(call.key.bucket, tags)
     return NO_CONTENT
 
 
 def delete_bucket_tagging(call: Call) -> Answer:
     """DeleteBucketTagging."""
-    _tag(call, {})
+    call.backend.tag_bucket(call.key.bucket, {})
     return NO_CONTENT
-
-
-def _tag(call: Call, tags: Mapping[str, str]) -> None:
-    acl = acl_of(call.backend.bucket(call.key.bucket).tags)
-    call.backend.tag_bucket(call.key.bucket, with_acl(tags, acl))
 
 
 def tag_set(tags: Mapping[str, str]) -> str:
@@ -181,49 +175,36 @@ def _tags(node: xml.Node, limit: int = MAX_BUCKET_TAGS) -> dict[str, str]:
 
 
 def get_bucket_acl(call: Call) -> Answer:
-    """GetBucketAcl."""
-    return acl(call, call.backend.bucket(call.key.bucket).tags)
+    """GetBucketAcl: all is the owner's."""
+    call.backend.bucket(call.key.bucket)
+    return acl(call)
 
 
 def put_bucket_acl(call: Call) -> Answer:
-    """PutBucketAcl: a canned one."""
-    tags = call.backend.bucket(call.key.bucket).tags
-    call.backend.tag_bucket(call.key.bucket, with_acl(tags, canned_acl(call)))
-    return Answer()
+    """PutBucketAcl: ``private`` is so already, anything else is not implemented."""
+    call.backend.bucket(call.key.bucket)
+    return put_acl(call)
 
 
-def acl(call: Call, tags: Mapping[str, str]) -> Answer:
-    """The access control list of what has these tags: the owner may do everything, others what the canned one says."""
-    name, canned = xml.text(call.owner), acl_of(tags)
-    owner = f"<ID>{name}</ID><DisplayName>{name}</DisplayName>"
-    grants = [("CanonicalUser", owner, "FULL_CONTROL")]
-    if canned in KEPT_ACLS:
-        group = "AllUsers" if canned in PUBLIC_READ else "AuthenticatedUsers"
-        uri = f"<URI>http://acs.amazonaws.com/groups/global/{group}</URI>"
-        grants.insert(0, ("Group", uri, "READ"))
-        if canned == "public-read-write":
-            grants.insert(1, ("Group", uri, "WRITE"))
-    inner = "".join(
-        f'<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="{kind}">{who}</Grantee>'
-        f"<Permission>{what}</Permission></Grant>"
-        for kind, who, what in grants
+def acl(call: Call) -> Answer:
+    """The access control list of whatever there is: the owner may do everything."""
+    name = xml.text(call.owner)
+    return answer(
+        "AccessControlPolicy",
+        f"{xml.owner(call.owner)}<AccessControlList><Grant>"
+        f'<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">'
+        f"<ID>{name}</ID><DisplayName>{name}</DisplayName></Grantee>"
+        "<Permission>FULL_CONTROL</Permission></Grant></AccessControlList>",
     )
-    return answer("AccessControlPolicy", f"{xml.owner(call.owner)}<AccessControlList>{inner}</AccessControlList>")
 
 
-def canned_acl(call: Call) -> str:
-    """The canned ACL that a request sets. Raises NotImplemented for a list of grants, and for what others mean here."""
+def put_acl(call: Call) -> Answer:
+    """Accepts the list that everything has. Raises NotImplemented for any other."""
     refuse(call.headers)
-    wanted = call.headers.get("x-amz-acl", "")
-    if wanted not in (*KEPT_ACLS, "private", "bucket-owner-full-control"):
-        raise S3Error("NotImplemented", "Access control lists other than the common canned ones are not implemented.")
-    return wanted
-
-
-def get_bucket_policy_status(call: Call) -> Answer:
-    """GetBucketPolicyStatus: public if its ACL is, and counts."""
-    public = acl_of(call.backend.bucket(call.key.bucket).tags) in PUBLIC_READ and call.settings.public_acls
-    return answer("PolicyStatus", f"<IsPublic>{str(public).lower()}</IsPublic>")
+    wanted = call.headers.get("x-amz-acl")
+    if wanted not in ("private", "bucket-owner-full-control"):
+        raise S3Error("NotImplemented", "Access control lists other than private are not implemented.")
+    return Answer()
 
 
 def _named(name: str, operation: Operation) -> Operation:
@@ -259,7 +240,7 @@ def remove_absent(call: Call) -> Answer:
 
 READS: dict[str, Operation] = {
     "versioning": fixed("get_bucket_versioning", "VersioningConfiguration"),
-    "policyStatus": get_bucket_policy_status,
+    "policyStatus": fixed("get_bucket_policy_status", "PolicyStatus", "<IsPublic>false</IsPublic>"),
     "logging": fixed("get_bucket_logging", "BucketLoggingStatus"),
     "notification": fixed("get_bucket_notification", "NotificationConfiguration"),
     "requestPayment": fixed("get_bucket_request_payment", "RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>"),

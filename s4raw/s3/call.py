@@ -43,8 +43,8 @@ class Settings(NamedTuple):
     """What is the same for all requests.
 
     ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
-    ``anonymous`` requests may do everything, or with ``public_acls`` what canned ACLs let them do.
-    ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of URLs in answers.
+    ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of
+    URLs in answers.
     """
 
     credentials: Credentials
@@ -54,7 +54,6 @@ class Settings(NamedTuple):
     anonymous: bool = False
     max_object_size: int = 5 << 30
     scheme: str = "http"
-    public_acls: bool = False
 
 
 class Call:

@@ -144,7 +144,7 @@ def _check_size(headers: Mapping[str, str], size: int) -> None:
     expected = headers.get("x-amz-mp-object-size")
     if expected is None:
         return
-    if not (expected.isascii() and expected.isdecimal()):
+    if not (expected.isascii() and expected.isdecimal() and len(expected) < 20):
         raise S3Error("InvalidRequest", "Value for x-amz-mp-object-size header is invalid.")
     if int(expected) != size:
         raise S3Error(

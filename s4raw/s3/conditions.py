@@ -81,7 +81,7 @@ def of_delete(etag: str | None, modified: str | None, size: str | None) -> Condi
     seconds = None
     if modified is not None and (seconds := seconds_of(modified)) is None:
         raise S3Error("InvalidArgument", "The last modified time is not a date", ArgumentValue=modified)
-    if size is not None and not (size.isascii() and size.isdecimal()):
+    if size is not None and not (size.isascii() and size.isdecimal() and len(size) < 20):
         raise S3Error("InvalidArgument", "The size is not a number", ArgumentValue=size)
     return Conditions(
         if_match=None if etag is None else etags(etag),

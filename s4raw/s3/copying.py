@@ -94,8 +94,7 @@ def _attributes(source: Attributes, given: Attributes, replaces: bool, retags: b
         system = {name: value for name, value in source.headers.items() if name not in _OWN}
         system |= {name: given.headers[name] for name in _OWN if name in given.headers}
         metadata = source.metadata
-    tags = given.tags if retags else headers.with_acl(source.tags, headers.acl_of(given.tags))
-    return source._replace(headers=system, metadata=metadata, tags=tags)
+    return source._replace(headers=system, metadata=metadata, tags=given.tags if retags else source.tags)
 
 
 class _SourceChanged(Exception):

@@ -41,7 +41,6 @@ class Options:
     conf: str | None = None
     keys: Sequence[str] = ()
     anonymous: bool = False
-    public_acls: bool = False
     region: str = "us-east-1"
     domain: str = ""
     certificate: str | None = None
@@ -68,7 +67,6 @@ def serve(options: Options) -> None:
         region=options.region,
         domain=options.domain,
         anonymous=options.anonymous,
-        public_acls=options.public_acls,
     )
     for fd in (options.listen_fd, options.lifeline_fd):
         if fd is not None:

@@ -55,16 +55,13 @@ def _allowed(call: Call, fields: Mapping[str, str]) -> Policy | None:
             ArgumentValue="",
         )
     settings = call.settings
-    anonymous = settings.anonymous
-    if settings.public_acls and not anonymous:
-        anonymous = object_headers.acl_of(call.backend.bucket(call.key.bucket).tags) == "public-read-write"
     _, policy = check_form(
         fields,
         call.key.bucket,
         settings.credentials,
         time.time(),
         region=settings.region,
-        anonymous=anonymous,
+        anonymous=settings.anonymous,
     )
     return policy
 
@@ -116,8 +113,7 @@ def _attributes(fields: Mapping[str, str], headers: Mapping[str, str]) -> Attrib
     if node is None:
         raise xml.malformed()
     pairs = [(tag.need("Key"), tag.need("Value")) for tag in node.all("Tag")]
-    acl = object_headers.acl_of(attributes.tags)
-    return attributes._replace(tags=object_headers.with_acl(object_headers.check_tags(pairs), acl))
+    return attributes._replace(tags=object_headers.check_tags(pairs))
 
 
 def _within(pieces: Iterable[memoryview], policy: Policy | None) -> Iterator[memoryview]:

@@ -38,10 +38,6 @@ _CANNED = frozenset(
         *("bucket-owner-read", "bucket-owner-full-control", "log-delivery-write"),
     )
 )
-# An ACL that lets others in is kept among the tags of its bucket or object, by a name that no client can give to a tag.
-ACL_TAG = "aws:acl"
-PUBLIC_READ = ("public-read", "public-read-write")  # anybody may read; with the latter, write into the bucket, too
-KEPT_ACLS = (*PUBLIC_READ, "authenticated-read")  # any other canned one is the owner's alone here
 # Promises that are not kept here: refused, so that nobody relies on them.
 _REFUSED = (
     "x-amz-server-side-encryption",
@@ -55,7 +51,7 @@ _REFUSED = (
 def refuse(headers: Mapping[str, str]) -> None:
     """Raises NotImplemented for a header whose promise is not kept, InvalidArgument for an ACL that there is not.
 
-    A canned ACL means something only to those who do not sign (``access``): who holds a key may do everything.
+    A canned ACL is accepted, and means nothing: everything here belongs to the one who holds the keys.
     """
     for name in headers:
         if name.startswith("x-amz-") and name.startswith(_REFUSED):
@@ -77,7 +73,6 @@ def attributes(headers: Mapping[str, str]) -> Attributes:
     system: dict[str, str] = {}
     metadata: dict[str, str] = {}
     tags: Mapping[str, str] = {}
-    acl = ""
     for name, value in headers.items():
         if name in SYSTEM:
             if value:
@@ -87,10 +82,7 @@ def attributes(headers: Mapping[str, str]) -> Attributes:
                 metadata[name[len(META) :]] = value
             elif name == "x-amz-tagging":
                 tags = tags_of(value)
-            elif name == "x-amz-acl":
-                refuse(headers)
-                acl = value
-            elif name.startswith(_REFUSED):
+            elif name.startswith(_REFUSED) or name == "x-amz-acl":
                 refuse(headers)
     if metadata and sum(map(len, metadata)) + sum(map(len, metadata.values())) > MAX_METADATA:
         raise S3Error("MetadataTooLarge", MaxSizeAllowed=str(MAX_METADATA))
@@ -101,23 +93,7 @@ def attributes(headers: Mapping[str, str]) -> Attributes:
             raise S3Error("InvalidStorageClass", StorageClassRequested=system[STORAGE_CLASS])
         if system[STORAGE_CLASS] == "STANDARD":
             del system[STORAGE_CLASS]
-    return Attributes(headers=system, metadata=metadata, tags=with_acl(tags, acl) if acl else tags)
-
-
-def acl_of(tags: Mapping[str, str]) -> str:
-    """The canned ACL that is kept among the tags of a bucket or an object."""
-    return tags.get(ACL_TAG, "private")
-
-
-def with_acl(tags: Mapping[str, str], acl: str) -> Mapping[str, str]:
-    """Tags to keep together with a canned ACL, in place of the one that is among them."""
-    shown = shown_tags(tags)
-    return {**shown, ACL_TAG: acl} if acl in KEPT_ACLS else shown
-
-
-def shown_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
-    """Tags as a client sees them, without the ACL."""
-    return {name: value for name, value in tags.items() if name != ACL_TAG} if ACL_TAG in tags else tags
+    return Attributes(headers=system, metadata=metadata, tags=tags)
 
 
 def _strip_chunked(system: dict[str, str]) -> None:
@@ -187,8 +163,8 @@ def of_info(info: Info) -> list[tuple[str, str]]:
         found.append((_TITLES.get(name, name), value))
     for name, value in attributes.metadata.items():
         found.append((META + name, value))
-    if attributes.tags and (count := len(shown_tags(attributes.tags))):
-        found.append(("x-amz-tagging-count", str(count)))
+    if attributes.tags:
+        found.append(("x-amz-tagging-count", str(len(attributes.tags))))
     return found
 
 

@@ -22,7 +22,7 @@ def limit_of(call: Call, name: str = "max-keys") -> int:
     text = call.params.get(name)
     if not text:
         return MAX_KEYS
-    if not (text.isascii() and text.isdecimal() and int(text) < 1 << 31):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < 1 << 31):
         raise S3Error(
             "InvalidArgument",
             f"Provided {name} not an integer or within integer range",

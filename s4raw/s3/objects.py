@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from s4raw.errors import BadRange
 from s4raw.objects.base import Info, Range, Reading
 from s4raw.s3 import conditions, headers, xml
-from s4raw.s3.buckets import NO_CONTENT, acl, answer, canned_acl, read_tags, tag_set
+from s4raw.s3.buckets import NO_CONTENT, acl, answer, put_acl, read_tags, tag_set
 from s4raw.s3.call import Answer, Call
 from s4raw.s3.errors import S3Error
 from s4raw.s3.headers import MAX_TAGS
@@ -60,7 +60,7 @@ def _wanted(call: Call) -> Range | None:
     if part is not None:
         if text is not None:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
-        if not (part.isascii() and part.isdecimal() and 1 <= int(part) <= MAX_PART_NUMBER):
+        if not (part.isascii() and part.isdecimal() and len(part) <= 10 and 1 <= int(part) <= MAX_PART_NUMBER):
             raise S3Error(
                 "InvalidArgument",
                 f"Part number must be an integer between 1 and {MAX_PART_NUMBER}, inclusive",
@@ -197,26 +197,22 @@ def delete_object(call: Call) -> Answer:
 def get_object_tagging(call: Call) -> Answer:
     """GetObjectTagging: by name; an object without tags has an empty set."""
     check_version(call)
-    return answer("Tagging", tag_set(headers.shown_tags(call.backend.head(call.key).attributes.tags)))
+    return answer("Tagging", tag_set(call.backend.head(call.key).attributes.tags))
 
 
 def put_object_tagging(call: Call) -> Answer:
     """PutObjectTagging: at most 10 tags."""
     check_version(call)
     tags = read_tags(call, MAX_TAGS)
-    _tag(call, tags)
+    call.backend.tag(call.key, tags)
     return Answer()
 
 
 def delete_object_tagging(call: Call) -> Answer:
     """DeleteObjectTagging."""
     check_version(call)
-    _tag(call, {})
+    call.backend.tag(call.key, {})
     return NO_CONTENT
-
-
-def _tag(call: Call, tags: Mapping[str, str]) -> None:
-    call.backend.tag(call.key, headers.with_acl(tags, headers.acl_of(call.backend.head(call.key).attributes.tags)))
 
 
 _ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
@@ -276,17 +272,17 @@ def _parts(call: Call, info: Info) -> str:
 
 
 def get_object_acl(call: Call) -> Answer:
-    """GetObjectAcl."""
+    """GetObjectAcl: all is the owner's."""
     check_version(call)
-    return acl(call, call.backend.head(call.key).attributes.tags)
+    call.backend.head(call.key)
+    return acl(call)
 
 
 def put_object_acl(call: Call) -> Answer:
-    """PutObjectAcl: a canned one."""
+    """PutObjectAcl: ``private`` is so already, anything else is not implemented."""
     check_version(call)
-    tags = call.backend.head(call.key).attributes.tags
-    call.backend.tag(call.key, headers.with_acl(tags, canned_acl(call)))
-    return Answer()
+    call.backend.head(call.key)
+    return put_acl(call)
 
 
 def object_lock(call: Call) -> Answer:

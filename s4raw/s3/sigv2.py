@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from base64 import b64encode
 from collections.abc import Mapping
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 from s4raw.s3.credentials import Credentials
 from s4raw.s3.errors import S3Error
@@ -77,16 +77,22 @@ def check_query(
         raise S3Error("AccessDenied", f"Invalid date (should be seconds since epoch): {expires}")
     if now >= int(expires):
         raise S3Error("AccessDenied", "Request has expired", Expires=expires, ServerTime=timestamp_of(now))
-    # What a client would send as headers may stand in the URL instead.
-    headers = {
-        name: value.encode().decode("latin-1")
-        for name, value in params.items()
-        if name.startswith("x-amz-") or name in ("content-md5", "content-type")
-    }
-    headers.update(request.headers)
+    headers = {**_headers_of(params), **request.headers}
     given = given.replace(" ", "+")  # a + that was not encoded
     _verify(request, expires, headers, bucket, access_key, secret, given)
     return access_key
+
+
+def _headers_of(params: Mapping[str, str]) -> dict[str, str]:
+    """What a client would send as headers may stand in the URL instead, where all of it is signed, in any case."""
+    found: dict[str, str] = {}
+    for name, value in params.items():
+        lower = name.lower()
+        if lower.startswith("x-amz-") or lower in ("content-md5", "content-type"):
+            if lower in found:
+                raise S3Error("AccessDenied", f"{lower} is given twice")
+            found[lower] = value.encode().decode("latin-1")
+    return found
 
 
 def string_to_sign(request: Signable, date: str, headers: Mapping[str, str], bucket: str = "", path: str = "") -> str:
@@ -104,6 +110,8 @@ def _covered(query: str) -> str:
     found = []
     for item in query.split("&"):
         name, equals, value = item.partition("=")
+        if "%" in name or "+" in name:
+            name = unquote_plus(name)
         if name in _COVERED:
             found.append((name, f"{name}={unquote(value, 'latin-1')}" if equals else name))
     found.sort(key=lambda pair: pair[0])

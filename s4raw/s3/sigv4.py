@@ -42,10 +42,8 @@ STREAMING_UNSIGNED = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 _WORDS = {UNSIGNED, STREAMING_UNSIGNED, STREAMING, STREAMING_TRAILER}
 _SIGNED_CHUNKS = {STREAMING, STREAMING_TRAILER}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}").fullmatch
-_BOUND_OTHERWISE = {
-    "x-amz-content-sha256",
-    "x-amz-security-token",
-}  # the one is signed as the payload, the other ignored
+_BOUND_OTHERWISE = {"x-amz-content-sha256", "x-amz-security-token"}  # the one is signed as the payload, one ignored
+_ONCE = ("x-amz-", "content-", "signature", "awsaccesskeyid", "expires")  # of presigned URLs, in lower case
 _REQUIRED = (
     "X-Amz-Algorithm",
     "X-Amz-Credential",
@@ -377,12 +375,12 @@ def _bad_payload(payload: str) -> S3Error:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """The decoded query; of one that signs, no parameter may come twice."""
+    """The decoded query, in which nothing that is signed, or is a header, may come twice."""
     found: dict[str, str] = {}
     for item in query.split("&"):
         name, _, value = item.partition("=")
         name = unquote_plus(name) if "%" in name or "+" in name else name
-        if name in found and name.startswith(("X-Amz-", "Signature", "AWSAccessKeyId", "Expires")):
+        if name in found and name.lower().startswith(_ONCE):
             raise S3Error("AuthorizationQueryParametersError", f"{name} is given twice")
         plain = value.replace("%2F", "/")  # all that is encoded, as a rule: the slashes of a credential
         found[name] = unquote_plus(value) if "%" in plain or "+" in plain else plain

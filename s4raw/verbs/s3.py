@@ -44,7 +44,6 @@ Options:
   --keys FILE          key pairs that clients may sign with: one ACCESS_KEY SECRET_KEY a line, or AWS's own format
                        (default: $S3D_ACCESS_KEY and $S3D_SECRET_KEY, or $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY)
   --anonymous          whoever does not sign may do everything, too
-  --public-acls        whoever does not sign may do what the ACLs public-read and public-read-write let them do
   --region NAME        the region that the daemon says it is in (default: us-east-1)
   --domain NAME        buckets may be named in the host, as BUCKET.NAME
   --tls-cert FILE      speak HTTPS, with this certificate (PEM)
@@ -75,7 +74,6 @@ def run(arguments: Arguments) -> int:
             conf=arguments["--conf"],
             keys=arguments["--keys"],
             anonymous=arguments["--anonymous"],
-            public_acls=arguments["--public-acls"],
             region=arguments["--region"] or defaults.region,
             domain=arguments["--domain"] or defaults.domain,
             certificate=arguments["--tls-cert"],

@@ -127,6 +127,12 @@ class Daemon:
         self._log = directory / "daemon.log"
         self._log_read = 0
         self._clients: list[Any] = []
+        self._lifeline = -1
+
+    def _cut_lifeline(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
 
     @property
     def pid(self) -> int:
@@ -151,15 +157,19 @@ class Daemon:
         before = self.log()
         environment = {**os.environ, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         environment.pop("S3D_ACCESS_KEY", None)
+        self._cut_lifeline()
+        reader, self._lifeline = os.pipe()
         with open(self._log, "ab") as log:
             self.process = process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [sys.executable, *arguments, "--lifeline-fd", str(reader)],
+                pass_fds=(reader,),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 process_group=0,
             )
+        os.close(reader)
         if self._descriptors:
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (self._descriptors, self._descriptors))
         wait_for(lambda: process.poll() is not None or _STARTED.search(self.log()[len(before) :]), "the daemon")
@@ -281,6 +291,7 @@ def s3_daemon(
         daemon.close_clients()
         if daemon.process is not None and daemon.process.poll() is None:
             daemon.kill()
+        daemon._cut_lifeline()
 
 
 @contextmanager

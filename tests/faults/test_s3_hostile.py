@@ -282,4 +282,4 @@ def test_memory_comes_back_from_many_slow_uploads(daemon):
     for _ in range(3):
         attack()
         daemon.check_leaks()
-    assert rss(daemon.pid) - before < 64 * MIB
+    assert rss(daemon.pid) - before < 200 * MIB

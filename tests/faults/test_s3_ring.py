@@ -209,6 +209,7 @@ def test_another_conf_is_a_clear_error(lasting, tmp_path):
     with pytest.raises(AssertionError, match=r"none\.conf"):
         daemon.start()
     assert daemon.process.wait(10) == 2
+    daemon._cut_lifeline()
 
 
 def check_is_told(ring: FaultRing, directory: Path, conf: str, word: str) -> None:

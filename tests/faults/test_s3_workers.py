@@ -125,3 +125,4 @@ def test_a_worker_that_is_killed_ends_the_daemon_which_says_so(tmp_path):
     finally:
         if daemon.process.poll() is None:
             daemon.kill()
+        daemon._cut_lifeline()

@@ -116,6 +116,43 @@ def test_presigned_by_signature_v2(new_client: Any, service: Any, s3: Any, bucke
     assert old.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(
+            "x-Amz-Copy-Source=bucket%2Fsecret",
+            "X-Amz-Copy-Source=bucket%2Fsecret",
+            "X%2DAmz-Copy-Source=bucket%2Fsecret",
+        ),
+        *("taggin%67=", "ac%6C=", "response-content-typ%65=text%2Fhtml", "uploadI%64=0"),
+    ],
+)
+@pytest.mark.parametrize("method", ["get_object", "put_object", "delete_object"])
+def test_nothing_can_be_added_to_a_url_of_signature_v2(
+    new_client: Any, service: Any, s3: Any, bucket: str, raw: Raw, method: str, more: str
+) -> None:
+    for key in ("key", "secret"):
+        s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    url = new_client(service, signature_version="s3").generate_presigned_url(method, {"Bucket": bucket, "Key": "key"})
+    verb = method.partition("_")[0].upper()
+    assert raw(verb, f"{url.removeprefix(service.endpoint)}&{more}", sign=False).status == 403
+    assert s3.get_object(Bucket=bucket, Key="key")["Body"].read() == b"key"
+
+
+def test_a_header_in_a_url_of_signature_v2_counts_once(
+    new_client: Any, service: Any, s3: Any, bucket: str, raw: Raw
+) -> None:
+    for key in ("open", "secret"):
+        s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    where = {"Bucket": bucket, "Key": "key", "CopySource": "bucket/open"}
+    old = new_client(service, signature_version="s3")
+    path, _, query = old.generate_presigned_url("copy_object", where).removeprefix(service.endpoint).partition("?")
+    for name in ("x-amz-copy-source", "X-Amz-Copy-Source"):
+        assert raw("PUT", f"{path}?{name}=bucket%2Fsecret&{query}", sign=False).status in (400, 403)
+    assert raw("PUT", f"{path}?{query}", sign=False).status == 200
+    assert s3.get_object(Bucket=bucket, Key="key")["Body"].read() == b"open"
+
+
 def test_virtual_hosts_by_option(serve: Any, new_client: Any, boto: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     service = serve(domain="s3.localhost")
     lookup = socket.getaddrinfo

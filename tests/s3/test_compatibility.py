@@ -40,3 +40,20 @@ def test_a_storage_class_is_kept_and_changes_nothing(s3: Any, bucket: str) -> No
     found = s3.get_object(Bucket=bucket, Key="key")
     assert (found["StorageClass"], found["Body"].read()) == ("GLACIER", b"1")
     assert [each["StorageClass"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["STANDARD"]
+
+
+def test_numbers_of_thousands_of_digits_are_none(raw: Raw, bucket: str, complaints: list[str]) -> None:
+    digits = "1" * 5000
+    raw("PUT", "/bucket/key", b"1")
+    for target in ("/bucket?max-keys=", "/?max-buckets=", "/bucket/key?partNumber=", "/bucket?uploads&max-uploads="):
+        assert (raw("GET", target + digits).status, complaints) == (400, [])
+    assert raw("DELETE", "/bucket/key", headers={"x-amz-if-match-size": digits}).status == 400
+    body = f"<Delete><Object><Key>key</Key><Size>{digits}</Size></Object></Delete>".encode()
+    assert b"<Code>InvalidArgument</Code>" in raw("POST", "/bucket?delete", body).body
+    upload = raw("POST", "/bucket/key?uploads").body.decode().partition("<UploadId>")[2].partition("<")[0]
+    etag = raw("PUT", f"/bucket/key?partNumber=1&uploadId={upload}", b"1").headers["etag"]
+    body = (
+        f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+    )
+    sized = {"x-amz-mp-object-size": digits}
+    assert raw("POST", f"/bucket/key?uploadId={upload}", body.encode(), headers=sized).status == 400

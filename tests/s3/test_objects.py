@@ -378,7 +378,7 @@ def test_fixed_answers(s3: Any, bucket: str, raw: Raw) -> None:
     grant = s3.get_object_acl(**where)["Grants"]
     assert [each["Permission"] for each in grant] == ["FULL_CONTROL"]
     s3.put_object_acl(**where, ACL="private")
-    fails("NotImplemented", 501, s3.put_object_acl, **where, ACL="aws-exec-read")
+    fails("NotImplemented", 501, s3.put_object_acl, **where, ACL="public-read")
     fails("InvalidRequest", 400, s3.get_object_legal_hold, **where)
     fails("InvalidRequest", 400, s3.get_object_retention, **where)
     for method, target in (

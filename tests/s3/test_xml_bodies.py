@@ -119,6 +119,10 @@ def test_no_body_is_a_fault_of_ours(backend: Backend, raw: Raw, complaints: list
     @example(("PUT /new-bucket", b"<CreateBucketConfiguration>" * 100_000))
     @example(("POST /bucket?delete", b"<Delete>" + b"<Object><Key>a</Key></Object>" * 1001 + b"</Delete>"))
     @example(("PUT /bucket?tagging", b'<!DOCTYPE a [<!ENTITY e "e">]><Tagging><TagSet>&e;</TagSet></Tagging>'))
+    @example(("POST /bucket/a?uploadId=", BODIES["POST /bucket/a?uploadId="].replace(">1<", ">²<").encode()))
+    @example(("POST /bucket/a?uploadId=", BODIES["POST /bucket/a?uploadId="].replace(">1<", ">--1<").encode()))
+    @example(("POST /bucket?delete", BODIES["POST /bucket?delete"].replace(">1<", ">²<").encode()))
+    @example(("POST /bucket?delete", BODIES["POST /bucket?delete"].replace("01-01", "19-39").encode()))
     def is_answered(sent: tuple[str, bytes]) -> None:
         target, body = sent
         backend.put(key, Body(b"content", Attributes(etag_of(b"content"))))

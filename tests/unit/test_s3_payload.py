@@ -243,7 +243,7 @@ def test_threads_end_when_the_body_breaks_off(before: int) -> None:
         source.seal()
 
 
-@pytest.mark.parametrize("mode", ["UNSIGNED-PAYLOAD", sha256(LARGE)])
+@pytest.mark.parametrize("mode", ["UNSIGNED-PAYLOAD", sha256(LARGE)], ids=["unsigned", "hashed"])
 def test_threads_end_when_the_reader_fails(mode: str, before: int) -> None:
     with pytest.raises(ZeroDivisionError), plain(LARGE, mode=mode) as source:
         for number, _ in enumerate(source):

@@ -16,7 +16,7 @@ from s4raw.net import listen
 
 ACCESS_KEY, SECRET_KEY = "AKIDOFTHETESTSEXAMPLE", "the-secret-of-the-tests/EXAMPLE+KEY"
 REGION = "us-east-1"
-SECONDS = 60
+SECONDS = 100
 
 
 class Daemon:
@@ -97,15 +97,18 @@ def program(name: str) -> str:
 
 def run(command: list[str], daemon: Daemon, cwd: Path, **environment: str) -> str:
     """Run a client in a directory; what it printed. Fails unless it exits with 0."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**daemon.environment, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env={**daemon.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"{error}\n{error.stdout!r}\n{error.stderr!r}\n{daemon.log()[-3000:]}") from None
     assert done.returncode == 0, f"{command}\n{done.stdout.decode()}\n{done.stderr.decode()}\n{daemon.log()[-3000:]}"
     return done.stdout.decode()
 

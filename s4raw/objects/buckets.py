@@ -148,4 +148,8 @@ def _replace(store: Store, bucket: Bucket) -> None:
         os.write(fd, _encode(bucket))
         os.fchmod(fd, 0o644)
         os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, dst_dir_fd=store.data.tmp)
-        os.rename(name, f"{PLACE}/{bucket.name}", src_dir_fd=store.data.tmp, dst_dir_fd=store.data.root)
+        try:
+            os.rename(name, f"{PLACE}/{bucket.name}", src_dir_fd=store.data.tmp, dst_dir_fd=store.data.root)
+        except BaseException:
+            os.unlink(name, dir_fd=store.data.tmp)
+            raise

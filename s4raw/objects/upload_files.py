@@ -75,9 +75,9 @@ def write_new(path: str, upload: Upload) -> None:
 def read_upload(path: str, upload: str) -> Upload | None:
     """What is known of an upload; None if there is none. Raises Corrupt."""
     try:
-        with open(f"{path}/upload.json", "rb") as file:
+        with disk_errors(), open(f"{path}/upload.json", "rb") as file:
             head, _, encoded = file.read().partition(b"\n")
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     try:
         fields = json.loads(head)
@@ -132,15 +132,18 @@ class UploadFiles:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock for a change. Raises NoSuchUpload when the upload has ended."""
+        """Hold the lock for a change, and turn what the disk says meanwhile into this package's errors.
+
+        Raises NoSuchUpload when the upload has ended.
+        """
         with disk_errors():
             fcntl.flock(self._parts, fcntl.LOCK_EX)
-        try:
-            if not os.access(f"{self.path}/upload.json", os.F_OK) or os.fstat(self.data).st_nlink > 1:
-                raise no_such(self.path)
-            yield
-        finally:
-            fcntl.flock(self._parts, fcntl.LOCK_UN)
+            try:
+                if not os.access(f"{self.path}/upload.json", os.F_OK) or os.fstat(self.data).st_nlink > 1:
+                    raise no_such(self.path)
+                yield
+            finally:
+                fcntl.flock(self._parts, fcntl.LOCK_UN)
 
     # Slots
 

@@ -14,7 +14,7 @@ from support import at_once, start_task, timeless
 from tasks import part_of
 
 from s4raw.digest import LEAF, digest
-from s4raw.errors import Busy, ConnectionLost, InvalidPart, NoSuchUpload, PreconditionFailed
+from s4raw.errors import Busy, ConnectionLost, DiskFull, InvalidPart, NoSuchUpload, PreconditionFailed
 from s4raw.keys import Key
 from s4raw.objects import local_parts, publishing
 from s4raw.objects.base import Attributes, Conditions, Query
@@ -231,6 +231,26 @@ def test_a_disk_that_fails_does_not_end_an_upload(backend, monkeypatch):
         patch.setattr(os, "stat", fail)
         assert backend._uploads.sweep() == 0
     assert backend.parts(KEY, upload) == [first]
+
+
+@pytest.mark.parametrize(("call", "fails_at"), [("pwrite", 1), ("pwrite", 3), ("pread", 1)])
+def test_a_disk_that_fails_is_an_error_of_ours(backend, monkeypatch, call, fails_at):
+    upload = backend.create_upload(KEY, Attributes())
+    real, calls = getattr(os, call), []
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if len(calls) == fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(DiskFull):
+            backend.put_part(KEY, upload, 1, Body(b"content"))
+    assert backend.parts(KEY, upload) == []
+    complete(backend, upload, [backend.put_part(KEY, upload, 1, Body(b"content"))])
+    check(backend, b"content")
 
 
 def test_killed_at_any_moment_an_upload_goes_on_or_is_the_object(tmp_path):

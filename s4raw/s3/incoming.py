@@ -68,7 +68,11 @@ class Incoming:
         self._minor = request.minor
         self._left = request.length or 0
         self._chunked = request.chunked
-        self._expected = request.expects
+        self._expected = request.expects and self.unfinished
+        if request.expects and not self._expected:
+            # RFC 9110, 10.1.1, would let us do without; but botocore, told 200 at once, takes the next answer on this
+            # connection, which begins with a 100, for another one, and waits for its end until it gives up.
+            self._stream.queue(CONTINUE)
         self._inside = False
         self._extensions = 0
         if self.trailers:

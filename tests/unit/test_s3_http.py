@@ -145,7 +145,8 @@ def test_continue_is_said_when_the_body_is_wanted(server: Server) -> None:
         chunked = CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
         assert client.ask(chunked).status == 100
         assert client.ask(b"1\r\na\r\n0\r\n\r\n").body == b"a"
-        assert client.ask(put(b"", more="Expect: 100-continue\r\n")).body == b""
+        assert client.ask(put(b"", more="Expect: 100-continue\r\n")).status == 100  # botocore hangs later, if not
+        assert client.answer().status == 200
 
 
 def test_an_answer_instead_of_continue_ends_the_connection(server: Server) -> None:

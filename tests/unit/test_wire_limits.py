@@ -73,15 +73,19 @@ def test_another_version_is_named(version):
         read(frame_bytes(version=version))
 
 
-@pytest.mark.parametrize("opcode", sorted(set(wire._NAMES) - {wire.PUT, wire.OK, wire.DATA}))
-def test_only_put_ok_and_data_have_a_body(opcode):
+@pytest.mark.parametrize("opcode", sorted(set(wire._NAMES) - {wire.PUT, wire.OK, wire.DATA, wire.OBJECT, wire.END}))
+def test_only_these_have_a_body(opcode):
     assert read(frame_bytes(opcode=opcode)) == Frame(opcode, 0, 1, {}, 0)
     with pytest.raises(ProtocolError, match=f"{wire.name_of(opcode)} body of 1 bytes"):
         read(frame_bytes(opcode=opcode, body=1))
 
 
 @pytest.mark.parametrize(
-    ("opcode", "limit"), [(wire.PUT, wire.WHOLE_BODY), (wire.DATA, wire.MAX_DATA), (wire.OK, (1 << 63) - 1)]
+    ("opcode", "limit"),
+    [
+        *((wire.PUT, wire.WHOLE_BODY), (wire.DATA, wire.MAX_DATA), (wire.OK, (1 << 63) - 1)),
+        *((wire.OBJECT, wire.MAX_CALL), (wire.END, wire.MAX_CALL)),
+    ],
 )
 def test_a_body_may_be_as_long_as_its_limit(opcode, limit):
     assert read(frame_bytes(opcode=opcode, body=limit)) == Frame(opcode, 0, 1, {}, limit)

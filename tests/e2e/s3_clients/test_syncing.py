@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def up(tmp_path: Path) -> Path:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+        os.utime(path, (time.time() - 60,) * 2)  # S3's times are whole seconds: what is younger counts as changed
     return directory
 
 

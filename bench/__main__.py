@@ -129,6 +129,9 @@ def _run(report: Report, names: Sequence[str], directory: str) -> None:
                     report.curves.append(measure_curve(CURVES[name](lab), lab.warm, lab.end_row))
             except LeftOut as reason:
                 sys.stderr.write(f" left out: {reason}")
+            except RuntimeError as error:  # one side has failed: the other rows are worth having all the same
+                sys.stderr.write(f" failed: {error}\n")
+                lab.end_row()
             sys.stderr.write(f" {time.monotonic() - started:.0f} s\n")
 
 

@@ -176,8 +176,8 @@ def puts_one(lab: Lab) -> Row:
 
 
 def puts_many(lab: Lab) -> Row:
-    """Small puts on many connections."""
-    return _small_puts(lab, "s3-puts-16", MANY, [TWO, OURS, RCLONE, MOTO])
+    """Small puts on many connections; rclone answers some of so many at once with InternalError."""
+    return _small_puts(lab, "s3-puts-16", MANY, [TWO, OURS, MOTO])
 
 
 class Prepared:

@@ -13,7 +13,7 @@ from objects_model import Differential
 from objects_support import KEY, Body, begin, put, read, whole
 from support import timeless
 
-from s4raw.errors import KeyExists, NoSuchBucket, NoSuchKey, S4Error
+from s4raw.errors import BucketNotEmpty, KeyExists, NoSuchBucket, NoSuchKey, S4Error
 from s4raw.keys import Key
 from s4raw.objects.base import Query, Range
 from s4raw.objects.ring import RingBackend
@@ -121,6 +121,17 @@ def test_a_copy_to_another_server_keeps_what_belongs_to_it(backend):
     backend.copy(source, target)
     assert read(backend, target) == read(backend, source)
     assert backend.head(target).attributes == backend.head(source).attributes
+
+
+def test_a_bucket_that_is_not_deleted_keeps_its_uploads_on_every_server(backend):
+    backend.create_bucket("bucket")
+    names = ("a.txt", "d.txt", "f.txt")  # one on each server
+    put(backend, Key("bucket", names[2]), b"in the way")
+    begun = {name: begin(backend, Key("bucket", name), [b"part"])[0] for name in names}
+    with pytest.raises(BucketNotEmpty):
+        backend.delete_bucket("bucket")
+    for name, upload in begun.items():
+        assert [part.size for part in backend.parts(Key("bucket", name), upload)] == [4]
 
 
 def test_a_put_that_breaks_off_leaves_a_connection_that_works(backend):

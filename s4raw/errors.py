@@ -20,12 +20,14 @@
     │   ├── PreconditionFailed  a condition that a request named does not hold
     │   ├── NotModified       the object is the one that the caller has
     │   ├── InvalidPart       a part of a multipart upload is not there, or another one
+    │   ├── Refused           what a remote S3 answered, with its own code
     │   ├── CallFailed        a map call that was to keep going did, but not all of it was done
     │   └── CommandFailed     the user's command ended with a non-zero exit code
     │       └── CommandTimeout    or ran out of time
     ├── this server's fault
     │   ├── Busy              too many connections, or draining
     │   ├── DiskFull          no space left for the key
+    │   ├── QueueFull         the queue of writes is at its limit
     │   ├── StoreError        any other failure of the disk
     │   └── InternalError     a defect: the server logged a traceback
     ├── the peer's fault, or the network's
@@ -277,6 +279,20 @@ class InvalidPart(S4Error):
     """A part of a multipart upload is not there, or is another one by now."""
 
     code, http_status = 34, 400
+
+
+class QueueFull(S4Error):
+    """The queue of writes holds as many bytes or files as it may, or its oldest entry waits for too long."""
+
+    code, http_status = 35, 503
+
+
+class Refused(S4Error):
+    """What a remote S3 answered instead of doing it: ``s3_code`` and ``http`` are its, if it gave any."""
+
+    code, http_status = 36, 502
+    s3_code = ""
+    http = 0
 
 
 def _tree(root: type[S4Error]) -> dict[int, type[S4Error]]:

@@ -27,6 +27,8 @@ MAX_INFO = wire.MAX_HEADER - (8 << 10)  # bytes of what goes with an object's by
 class _Arriving:
     """A body that comes in DATA frames; its attributes come with its end."""
 
+    known = Attributes()
+
     def __init__(self, body: Incoming, key: Key, size: int | None) -> None:
         self.size = size
         self._body = body

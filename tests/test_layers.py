@@ -97,6 +97,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # S3: where objects live
     "objects": set(),
     "objects.base": {"errors", "keys"},
+    "objects.sources": {"errors", "objects.base"},
+    # what is to reach a remote store
+    "queue": set(),
+    "queue.entries": {"keys", "objects.base", "objects.sources"},
     # S3: what clients speak
     "s3": set(),
     "s3.errors": {"errors"},

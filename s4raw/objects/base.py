@@ -216,13 +216,17 @@ ALWAYS = Conditions()
 class Source(Protocol):
     """A body on its way to a backend, in pieces; read once, by one thread.
 
-    ``size`` is how many bytes it will give, None if nobody knows. Iterating gives pieces that are valid until the next
-    one; it raises when the body breaks off or does not match what its sender said of it, and then nothing is stored.
-    After the last piece ``seal`` gives the attributes to store: ETag and checksums are known only then. It is called
-    once, and raises as the pieces do.
+    ``size`` is how many bytes it will give, None if nobody knows. ``known`` are the attributes as far as they are known
+    before the body: headers, metadata and tags, and the checksums that its sender announced. Iterating gives pieces
+    that are valid until the next one; it raises when the body breaks off or does not match what its sender said of it,
+    and then nothing is stored. After the last piece ``seal`` gives the attributes to store: ETag and checksums are
+    known only then. It is called once, and raises as the pieces do.
     """
 
     size: int | None
+
+    @property
+    def known(self) -> Attributes: ...
 
     def __iter__(self) -> Iterator[memoryview]: ...
 

@@ -349,15 +349,15 @@ class _Copied:
 
     def __init__(self, reading: RingReading, attributes: Attributes) -> None:
         self.size: int | None = reading.info.size
+        self.known = attributes
         self._reading = reading
-        self._attributes = attributes
 
     def __iter__(self) -> Iterator[memoryview]:
         return self._reading.pieces()
 
     def seal(self) -> Attributes:
         """The attributes to store."""
-        return self._attributes
+        return self.known
 
 
 def _described(raw: Any) -> tuple[tuple[int, int], Info]:

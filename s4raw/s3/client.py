@@ -14,7 +14,16 @@ from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from s4raw.errors import ConnectionLost, LocalFileError, PeerTimeout, ProtocolError, S4Error, Unreachable, UsageError
+from s4raw.errors import (
+    ConnectionLost,
+    LocalFileError,
+    PeerTimeout,
+    ProtocolError,
+    Refused,
+    S4Error,
+    Unreachable,
+    UsageError,
+)
 from s4raw.keys import Key
 from s4raw.s3 import signing, xml
 from s4raw.s3.errors import S3Error
@@ -24,13 +33,6 @@ PIECE = 1 << 20  # bytes received at once
 MAX_ERROR = 1 << 20  # bytes of an error's text
 MAX_BODY = 64 << 20  # bytes of an answer that is read as a whole
 SERVICE = Key("", "")
-
-
-class Refused(S4Error):
-    """What the S3 server answered instead of doing it: ``s3_code`` and ``http`` are its. It is never sent on."""
-
-    s3_code = ""
-    http = 0
 
 
 class FileBody(NamedTuple):

@@ -118,6 +118,14 @@ class Payload:
         )
         self._source = iter(self._decoder)
 
+    @property
+    def known(self) -> Attributes:
+        """The attributes as far as the headers say them: the digests that the sender announced are among them."""
+        found = {self._algorithm: checksums.encode(self._digest)} if self._digest is not None else {}
+        etag = self._content_md5.hex() if self._content_md5 is not None else ""
+        kind = checksums.FULL_OBJECT if found else ""
+        return self._stored()._replace(etag=etag, checksums=found, checksum_type=kind)
+
     def __iter__(self) -> Iterator[memoryview]:
         if self._stream is None:
             self._stream = self._verified()
@@ -175,11 +183,15 @@ class Payload:
                 raise S3Error("InvalidRequest", f"Value for {name} trailing header is invalid.") from None
         if wanted is not None and wanted != digest:
             raise S3Error("BadDigest", f"The {self._algorithm} you specified did not match the calculated checksum.")
-        _, headers, metadata, tags, _, _, parts = self._attributes
-        if ENCODING in headers.get("content-encoding", "").lower():
-            headers = _without_framing(headers)
+        _, headers, metadata, tags, _, _, parts = self._stored()
         found = {self._algorithm: checksums.encode(digest)}
         self._sealed = Attributes(md5.hex(), headers, metadata, tags, found, checksums.FULL_OBJECT, parts)
+
+    def _stored(self) -> Attributes:
+        """The attributes that were given, without the framing that was taken off."""
+        if ENCODING in self._attributes.headers.get("content-encoding", "").lower():
+            return self._attributes._replace(headers=_without_framing(self._attributes.headers))
+        return self._attributes
 
     def seal(self) -> Attributes:
         """The attributes to store, once the iteration has ended: with ETag, checksum, and no ``aws-chunked``."""

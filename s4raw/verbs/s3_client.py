@@ -299,8 +299,8 @@ def get(arguments: Arguments) -> int:
 
 def put(arguments: Arguments) -> int:
     """Store stdin as an object."""
+    from s4raw.errors import Refused
     from s4raw.s3 import transfer
-    from s4raw.s3.client import Refused
 
     if not arguments.stdin_is_free:
         raise UsageError("stdin holds the lines of run, it cannot be stored; give run a file")

@@ -47,7 +47,7 @@ class Body:
     ) -> None:
         self.size = len(content) if sized else None
         self.content, self.piece = content, piece
-        self.attributes = Attributes(etag_of(content)) if attributes is None else attributes
+        self.attributes = self.known = Attributes(etag_of(content)) if attributes is None else attributes
         self.breaks, self.breaks_at, self.denies, self.between = breaks, breaks_at, denies, between
         self.asked = self.ended = False
         self.seals = 0

@@ -41,6 +41,8 @@ TREE = {
     "PreconditionFailed": (32, 1, 412),
     "NotModified": (33, 1, 304),
     "InvalidPart": (34, 1, 400),
+    "QueueFull": (35, 1, 503),
+    "Refused": (36, 1, 502),
 }
 
 

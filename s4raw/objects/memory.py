@@ -17,7 +17,6 @@ from s4raw.objects.base import (
     Bucket,
     Conditions,
     Info,
-    Listed,
     Page,
     Part,
     Query,
@@ -26,7 +25,7 @@ from s4raw.objects.base import (
     Upload,
     UploadPage,
 )
-from s4raw.objects.paging import roll_up, roll_up_uploads
+from s4raw.objects.paging import listed, roll_up, roll_up_uploads
 
 PIECE = 1 << 20
 
@@ -122,7 +121,7 @@ class MemoryBackend:
             names = sorted(objects)
             return roll_up(
                 lambda start: iter(names[bisect_left(names, start) :]),
-                lambda name: _line(name, objects[name][0]),
+                lambda name: listed(name, objects[name][0]),
                 query,
             )
 
@@ -282,11 +281,4 @@ def _own(attributes: Attributes) -> Attributes:
         dict(attributes.checksums),
         attributes.checksum_type,
         [Part(part.number, part.size, checksums=dict(part.checksums)) for part in attributes.parts],
-    )
-
-
-def _line(name: str, info: Info) -> Listed:
-    attributes = info.attributes
-    return Listed(
-        name, info.size, info.mtime_ns, attributes.etag, sorted(attributes.checksums), attributes.checksum_type
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from s4raw.errors import BucketNotEmpty, Busy, PeerTimeout
+from s4raw.errors import BucketNotEmpty, Busy, NoSuchKey, PeerTimeout
 from s4raw.keys import Key
 from s4raw.objects.base import Backend, Page, Query
 from s4raw.queue.entries import Entry
@@ -52,7 +52,7 @@ def _end(remote: Backend, queue: Queue, alias: str, key: Key) -> None:
         before = queue.pending(alias, key)[:-1]
         if not before:
             break
-        with suppress(PeerTimeout):
+        with suppress(PeerTimeout, NoSuchKey):
             queue.wait(before[0].id, TURN_SECONDS)  # it is on its way: it ends, or fails and can be dropped
     else:
         raise Busy("what is on its way to the bucket does not end", key=str(key))

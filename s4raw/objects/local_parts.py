@@ -58,9 +58,7 @@ class _StoreObjects:
 class LocalUploads:
     """The multipart uploads of a store. Methods are those of ``objects.base.Backend``; buckets are the caller's."""
 
-    def __init__(
-        self, store: Store, keep_seconds: float = KEEP_SECONDS, *, into: PublishParts | None = None
-    ) -> None:
+    def __init__(self, store: Store, keep_seconds: float = KEEP_SECONDS, *, into: PublishParts | None = None) -> None:
         """Sweeps what was left behind. Raises StoreError. ``into`` is where objects go: None for the store itself."""
         self._store = store
         self._into: PublishParts = into or _StoreObjects(store)

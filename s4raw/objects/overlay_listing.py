@@ -1,4 +1,4 @@
-"""Pages of a remote store's objects as undelivered orders make them: what is pending is there, what is deleted is not."""
+"""Pages of a remote store's objects as undelivered orders make them: what is pending is in, what is deleted is out."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ class _Merging:
         query, after = self._query, self._query.after
         while True:
             common = common_prefix(after, query)
-            window, seen_to = self._pending.window(
-                self._bucket, query.prefix, common + _ABOVE_ALL if common else after
-            )
+            window, seen_to = self._pending.window(self._bucket, query.prefix, common + _ABOVE_ALL if common else after)
             most = min(query.limit + 1 + len(window), PAGE)
             page = self._remote.list(self._bucket, query._replace(after=after, limit=most))
             theirs = {entry.name: entry for entry in page.entries}
@@ -65,7 +63,7 @@ class _Merging:
     def _is_alive(self, prefix: str, views: Sequence[View], theirs: bool, cut: bool) -> bool:
         """Whether there is an object below a common prefix.
 
-        ``views`` are what is pending below it, all of it unless it is ``cut``; ``theirs``: the remote has objects there.
+        ``views`` are what is pending below it, all unless it is ``cut``; ``theirs``: the remote has objects there.
         """
         if any(view.entry is not None for view in views):
             return True

@@ -19,7 +19,7 @@ WINDOW = 1000  # names that are looked at, at once
 
 
 class View(NamedTuple):
-    """What is pending for a key: a PUT (``entry``), or that it is deleted, and tags that replace those of what is there.
+    """What is pending for a key: a PUT (``entry``), or that it is deleted, and tags in place of those of what is there.
 
     With tags alone all else is as the remote has it.
     """

@@ -41,7 +41,7 @@ from s4raw.objects.overlay_listing import list_page
 from s4raw.objects.pending import Pending, View, tagged
 from s4raw.objects.reading import FileReading
 from s4raw.objects.sources import ReadingSource
-from s4raw.queue.entries import DELETE, TAG, Entry, Gauges, Order
+from s4raw.queue.entries import DELETE, PUT, TAG, Entry, Gauges, Order
 from s4raw.queue.queue import Queue
 from s4raw.store import Store
 
@@ -181,7 +181,7 @@ class QueuedBackend:
         """Store an object, in place of what has the key."""
         self.look(key, conditions)
         path, identity, attributes = self._queue.spool.store(source)
-        return self._accept(Order(self._alias, key, "put", path, True, identity, attributes), conditions)
+        return self._accept(Order(self._alias, key, PUT, path, True, identity, attributes), conditions)
 
     def look(self, key: Key, conditions: Conditions = ALWAYS) -> None:
         """Raises what a write to a key would raise by now: BadKey, NoSuchBucket, PreconditionFailed, NoSuchKey."""
@@ -222,7 +222,7 @@ class QueuedBackend:
         for _ in _tries(source):
             view = self._look(source)
             if view is None or view.entry is None:
-                return self._copy_of_remote(source, target, attributes, source_conditions, conditions)
+                return self._copy_of_remote(source, target, view, attributes, source_conditions, conditions)
             fd = self._pending.open(view.entry)
             if fd is None:
                 continue
@@ -233,29 +233,34 @@ class QueuedBackend:
             finally:
                 os.close(fd)
             own = info.attributes if attributes is None else attributes
-            return self._accept(Order(self._alias, target, "put", path, True, identity, own), conditions)
+            return self._accept(Order(self._alias, target, PUT, path, True, identity, own), conditions)
         raise AssertionError("not reached")
 
     def _copy_of_remote(
         self,
         source: Key,
         target: Key,
+        view: View | None,
         attributes: Attributes | None,
         source_conditions: Conditions,
         conditions: Conditions,
     ) -> Info:
+        """Copy what the remote has, with the tags that are pending for it."""
+        if attributes is None and view is not None:
+            info = self._remote.head(source)
+            source_conditions.check(info, reading=False)
+            source_conditions = Conditions(if_match=[info.attributes.etag])
+            attributes = tagged(info, view.tags or {}).attributes
         with self._locks.key(target):
             self._need(target.bucket)
             if self._pending.look(target) is None:
-                if attributes is None and self._pending.look(source) is not None:  # tags, unless it was delivered by now
-                    attributes = self.head(source).attributes
                 return self._remote.copy(source, target, attributes, source_conditions, conditions)
         with self._remote.get(source) as reading:
             source_conditions.check(reading.info, reading=False)
             if attributes is None:  # as a whole: what comes with bytes may lack some
-                attributes = self.head(source, Conditions(if_match=[reading.info.attributes.etag])).attributes
+                attributes = self._remote.head(source, Conditions(if_match=[reading.info.attributes.etag])).attributes
             path, identity, attributes = self._queue.spool.store(ReadingSource(reading, attributes))
-        return self._accept(Order(self._alias, target, "put", path, True, identity, attributes), conditions)
+        return self._accept(Order(self._alias, target, PUT, path, True, identity, attributes), conditions)
 
     def tag(self, key: Key, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; its time stays. At the remote, if nothing is pending for it."""
@@ -314,7 +319,7 @@ class QueuedBackend:
     def publish(self, fd: int, key: Key, record: Record, attributes: Attributes, conditions: Conditions) -> Info:
         """Queue the file of joined parts. Raises what ``put`` does; then the upload is as it was."""
         path, identity = self._queue.spool.adopt(fd)
-        return self._accept(Order(self._alias, key, "put", path, True, identity, attributes), conditions)
+        return self._accept(Order(self._alias, key, PUT, path, True, identity, attributes), conditions)
 
     def abort(self, key: Key, upload: str) -> None:
         """Throw an upload away."""

@@ -62,7 +62,9 @@ class Options:
 def serve(options: Options) -> None:
     """Run the daemon until SIGTERM or SIGINT. Raises ConfError and UsageError when it cannot start."""
     if options.ring + (options.local is not None) + (options.upstream is not None) > 1:
-        raise UsageError("objects live in a directory (--local), on a ring (--ring) or at a remote (--remote): name one")
+        raise UsageError(
+            "objects live in a directory (--local), on a ring (--ring) or at a remote (--remote): name one"
+        )
     if options.workers > 1 and options.upstream is not None and options.upstream.queue is not None:
         raise UsageError("only one process may hold the write queue: --workers is for a daemon without it")
     if options.private_key and not options.certificate:

@@ -1,0 +1,32 @@
+"""The write queue keeps the promises of all backends: with nothing delivered yet, and while it is being delivered."""
+
+import pytest
+from objects_conformance import Conformance
+from queued_support import Dated, Front
+
+
+@pytest.fixture
+def front(tmp_path):
+    front = Front(tmp_path, Dated())
+    yield front
+    front.close()
+
+
+class TestPending(Conformance):
+    """Nothing reaches the remote: all is answered from the overlay."""
+
+    @pytest.fixture
+    def backend(self, front):
+        yield front.backend
+        assert not front.queue.gauges().delivered
+
+
+class TestDelivering(Conformance):
+    """Everything reaches the remote, at any moment."""
+
+    @pytest.fixture
+    def backend(self, front):
+        with front.pushing():
+            yield front.backend
+            assert front.queue.flush(30)
+        assert not front.left_over()

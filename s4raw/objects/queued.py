@@ -218,7 +218,7 @@ class QueuedBackend:
 
         A pending one shares its file; of the remote's, the remote makes a copy unless the target has something pending.
         """
-        self._need(check_key(target).bucket)
+        check_key(target)
         for _ in _tries(source):
             view = self._look(source)
             if view is None or view.entry is None:
@@ -246,9 +246,10 @@ class QueuedBackend:
         conditions: Conditions,
     ) -> Info:
         """Copy what the remote has, with the tags that are pending for it."""
-        if attributes is None and view is not None:
+        if view is not None or target.bucket not in self._known:  # what is wrong with the source is told first
             info = self._remote.head(source)
             source_conditions.check(info, reading=False)
+        if attributes is None and view is not None:
             source_conditions = Conditions(if_match=[info.attributes.etag])
             attributes = tagged(info, view.tags or {}).attributes
         with self._locks.key(target):

@@ -45,7 +45,7 @@ class Settings(NamedTuple):
 
     ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
     ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of
-    URLs in answers. ``undelivered`` says what a write queue holds: of a bucket (empty: of all), a prefix, at most so many.
+    URLs in answers. ``undelivered`` says what a write queue holds: of a bucket (empty: all), a prefix, at most so many.
     """
 
     credentials: Credentials

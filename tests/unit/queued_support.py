@@ -1,5 +1,7 @@
 """A remote in memory behind a queue, with a pusher or without, that can be closed and opened again."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,19 @@ from s4raw.objects.memory import MemoryBackend
 from s4raw.objects.queued import QueuedBackend
 from s4raw.queue.pusher import Pusher
 from s4raw.queue.queue import Queue
+
+
+@contextmanager
+def quick_directory() -> Iterator[Path]:
+    """A directory in memory, where nothing takes the time of a disk; on disk where memory keeps no attributes."""
+    shared = "/dev/shm"
+    try:
+        with tempfile.NamedTemporaryFile(dir=shared) as probe:
+            os.setxattr(probe.name, "user.probe", b"")
+    except OSError:
+        shared = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(dir=shared) as directory:
+        yield Path(directory)
 
 
 class Told(QueuedBackend):
@@ -25,6 +40,10 @@ class Told(QueuedBackend):
         told = super().delete(key, conditions)
         assert told or not there
         return there
+
+    def close(self) -> None:
+        super().close()
+        self._queue.close()
 
 
 class Dated(MemoryBackend):
@@ -45,14 +64,17 @@ class Dated(MemoryBackend):
 class Front:
     """A queue over a remote, and what opens it again over the same remote."""
 
-    def __init__(self, directory: Path, remote: MemoryBackend | None = None) -> None:
+    queue: Queue
+    backend: QueuedBackend
+
+    def __init__(self, directory: Path, remote: MemoryBackend | None = None, opened: bool = True) -> None:
         self.directory = directory
         self.remote = remote or MemoryBackend()
-        self.queue: Queue
-        self.backend: QueuedBackend
-        self.open()
+        if opened:
+            self.open()
 
     def open(self) -> QueuedBackend:
+        """Open it; closing the backend closes the queue."""
         self.queue = Queue(str(self.directory / "queue"))
         if isinstance(self.remote, Dated):
             self.remote.queue = self.queue
@@ -60,8 +82,8 @@ class Front:
         return self.backend
 
     def close(self) -> None:
+        """Close it; the remote stays."""
         self.backend.close()
-        self.queue.close()
 
     @contextmanager
     def pushing(self, workers: int = 4) -> Iterator[Pusher]:

@@ -2,14 +2,15 @@
 
 import pytest
 from objects_conformance import Conformance
-from queued_support import Dated, Front
+from queued_support import Dated, Front, quick_directory
 
 
 @pytest.fixture
-def front(tmp_path):
-    front = Front(tmp_path, Dated())
-    yield front
-    front.close()
+def front():
+    with quick_directory() as directory:
+        front = Front(directory, Dated())
+        yield front
+        front.close()
 
 
 class TestPending(Conformance):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
-from s4raw.queue.rows import Row, State
+from s4raw.queue.rows import NEW, Row, State
 
 READY, WAITING, PARKED, IN_FLIGHT = range(4)
 
@@ -58,7 +58,7 @@ class Backlog:
         """An entry that is there."""
         return self._items.get(id)
 
-    def add(self, row: Row, state: State = State(), due: float = 0.0) -> None:  # noqa: B008
+    def add(self, row: Row, state: State = NEW, due: float = 0.0) -> None:
         """Put an entry at the end; ``due`` is when it may be tried, 0 for at once."""
         item = Item(row, state, PARKED if state.parked else WAITING if due else READY, due)
         self._items[row.id] = item

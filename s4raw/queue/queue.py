@@ -11,6 +11,7 @@ delivered again, before all that came later for its key.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -49,12 +50,14 @@ class Queue:
         self._outcomes: OrderedDict[int, S4Error | None] = OrderedDict()
         self._floor = 0  # the highest id whose outcome may have been forgotten
         self._counts = {"attempts": 0, "failures": 0, "delivered": 0, "dropped": 0}
-        self._timer = False  # whether one of those who wait for a turn looks after the clock
+        self._alarm: float | None = None  # until when one of those who wait for a turn waits, for all of them
         self._closed = False
         self._journal = Journal(directory)
         try:
             self.directory = self._journal.directory
             self.spool = _open_spool(self._journal)
+            collecting = gc.isenabled()
+            gc.disable()  # a hundred thousand rows are no garbage, and looking at them takes a third of the time
             try:
                 self._load()
                 self._room = Room(limits, self._held)
@@ -63,6 +66,9 @@ class Queue:
             except BaseException:
                 self.spool.close()
                 raise
+            finally:
+                if collecting:
+                    gc.enable()
         except BaseException:
             self._journal.close()
             raise
@@ -238,15 +244,17 @@ class Queue:
                 if item is not None:
                     self._ready.notify()  # another one may look after the clock, or for the next entry
                     return self._entry(item)
-                due = None if self._timer else self._backlog.next_due()
-                if due is None:
+                due = self._backlog.next_due()
+                if due is None or (self._alarm is not None and self._alarm <= due):
                     self._ready.wait()
                     continue
-                self._timer = True
+                self._alarm = due
                 try:
                     self._ready.wait(max(0.0, due - time.monotonic()))
                 finally:
-                    self._timer = False
+                    if self._alarm == due:
+                        self._alarm = None
+            self._ready.notify()  # it may have been the one who looks after the clock
             return None
 
     def wake(self) -> None:

@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from s4raw.objects.remote import RemoteOptions
     from s4raw.queue.entries import Entry, Gauges
 
-QUEUE_VARIABLE, DIRECTORY_VARIABLE = "S3D_WRITE_QUEUE", "S3D_WRITE_QUEUE_DIR"
 ATTEMPTS = 2  # of a request for which a client waits: it has its own
 BACKGROUND_ATTEMPTS = 3  # of one for which nobody waits; then the queue waits, and tries again
 REFUSED_EVERY = 10  # attempts of an order: how often its failures are logged
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -135,11 +133,3 @@ def _add_queue(
     front.start = pusher.start
     front.undelivered = backend.undelivered
     front.where += f", write queue {os.path.realpath(directory)} with {queue.gauges().entries} entries"
-
-
-def wants_queue(given: bool) -> bool:
-    """Whether writes are to be queued: by option, or by the environment. Raises ConfError."""
-    text = os.environ.get(QUEUE_VARIABLE, "").lower()
-    if text not in (*_TRUE, *_FALSE):
-        raise ConfError(f"${QUEUE_VARIABLE} is true or false, not {text!r}")
-    return given or text in _TRUE

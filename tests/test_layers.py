@@ -308,7 +308,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments", "errors"},
-    "verbs.s3": {"arguments", "s3.daemon", "verbs.s3_client", "verbs.s3_remote"},
+    "verbs.s3": {"arguments", "s3.daemon", "verbs", "verbs.s3_client", "verbs.s3_remote", "verbs.s3_status"},
+    "verbs.s3_status": {
+        *("arguments", "errors", "keys", "output", "s3", "s3.client", "s3.described", "verbs.s3_client"),
+    },
     "verbs.s3_remote": {"arguments", "errors", "s3.daemon", "s3.upstream"},
     "verbs.s3_client": {
         *("arguments", "output", "errors", "keys", "bodies"),

@@ -1,9 +1,9 @@
-"""Verbs of the S3 daemon: s3 run, and those of the client in ``s3_client``."""
+"""Verbs of the S3 daemon: s3 run, and those of the client in ``s3_client`` and ``s3_status``."""
 
 from __future__ import annotations
 
 from s4raw.arguments import Arguments, Verb
-from s4raw.verbs import s3_client
+from s4raw.verbs import s3_client, s3_status
 
 FAMILY = """\
 The S3 daemon, and a small client of it (or of any S3 that is addressed by path).
@@ -107,4 +107,4 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-VERBS: dict[str, Verb] = {"run": run, **s3_client.VERBS}
+VERBS: dict[str, Verb] = {"run": run, "status": s3_status.status, **s3_client.VERBS}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from s4raw.errors import ConfError, S4Error
+from s4raw.errors import ConfError, S4Error, Unreachable
 from s4raw.log import Log
 from s4raw.net import listen
 from s4raw.objects.base import Backend
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2  # of a request for which a client waits: it has its own
 BACKGROUND_ATTEMPTS = 3  # of one for which nobody waits; then the queue waits, and tries again
-REFUSED_EVERY = 10  # attempts of an order: how often its failures are logged
+LOGGED_EVERY = 10  # of the failures of an order
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -73,6 +74,34 @@ class Front:
             )
 
 
+class _Attempts:
+    """What becomes of deliveries: some failures are logged, and who could not reach the remote tries when one can.
+
+    (Not who was refused there, or cut off: what has too much to do is not to be asked more often.)
+    """
+
+    def __init__(self, retry: Callable[[Iterable[int]], int], log: Log) -> None:
+        self._retry = retry
+        self._log = log
+        self._lock = threading.Lock()
+        self._cut_off: set[int] = set()
+
+    def note(self, entry: Entry, start: float, seconds: float, error: S4Error | None) -> None:
+        """An attempt has ended."""
+        if error is not None and entry.attempts % LOGGED_EVERY == 0:
+            order = entry.order
+            self._log(
+                "push", f"{order.kind} {order.key.bucket}/{order.key.name!r}, attempt {entry.attempts + 1}: {error}"
+            )
+        with self._lock:
+            if isinstance(error, Unreachable):
+                self._cut_off.add(entry.id)
+                return
+            again, self._cut_off = (self._cut_off, set()) if error is None else (set(), self._cut_off)
+        if again:
+            self._retry(again)
+
+
 def open_front(upstream: Upstream, held: ExitStack, log: Log, grace_seconds: float) -> Front:
     """Open the remote, and the queue. What is to be closed goes to ``held``. Raises ConfError.
 
@@ -122,12 +151,8 @@ def _add_queue(
     background = open_remote(replace(options, max_attempts=BACKGROUND_ATTEMPTS))
     held.callback(background.close)
 
-    def note(entry: Entry, start: float, seconds: float, error: S4Error | None) -> None:
-        if error is not None and entry.attempts % REFUSED_EVERY == 0:
-            order = entry.order
-            log("push", f"{order.kind} {order.key.bucket}/{order.key.name!r}, attempt {entry.attempts + 1}: {error}")
-
-    pusher = Pusher(queue, lambda alias: background, workers=upstream.connections, log=note)
+    attempts = _Attempts(queue.retry, log)
+    pusher = Pusher(queue, lambda alias: background, workers=upstream.connections, log=attempts.note)
     held.callback(pusher.stop, grace_seconds)
     front.backend = backend
     front.start = pusher.start

@@ -1,4 +1,4 @@
-"""Behind a write queue a remote looks like one store, whatever has been delivered so far and however often it restarts."""
+"""Behind a write queue a remote looks like one store, whatever was delivered so far and however often it restarts."""
 
 import threading
 from contextlib import contextmanager

@@ -498,7 +498,7 @@ def test_a_damaged_database_is_named_and_never_replaced(tmp_path, how):
     path = tmp_path / "q" / "queue.db"
     damage(path, how)
     before = path.read_bytes()
-    with pytest.raises(Corrupt, match="queue.db"):
+    with pytest.raises(Corrupt, match=r"queue\.db"):
         Queue(str(tmp_path / "q"))
     assert len(os.listdir(tmp_path / "q" / "spool")) == 50
     assert how == "empty" or path.read_bytes() == before
@@ -570,5 +570,5 @@ def test_what_was_dropped_is_gone_after_a_restart_and_what_is_in_flight_cannot_b
         assert queue.gauges().dropped == 1
     with opened(tmp_path / "q") as queue:
         assert ids(queue.entries()) == [first.id]
-        assert PUT == queue.entries()[0].order.kind
+        assert queue.entries()[0].order.kind == PUT
         assert len(os.listdir(tmp_path / "q" / "spool")) == 1

@@ -117,15 +117,21 @@ class Queue:
     ) -> Entry:
         """Accept an order: it is on disk when this returns, with its file. At a limit it waits for room.
 
+        A spooled file belongs to the order from now on: when this fails, it is deleted.
         A file that is not spooled is looked at and put on disk first; ``fd`` saves opening it. ``timeout`` is in
         seconds, None waits for as long as it takes; ``room`` is a reservation. Raises QueueFull, BadKey, LocalFileError
         (it is not the file it was, or cannot be read), DiskFull, StoreError, Busy when the queue is closed.
         """
-        if order.kind == PUT and not order.spooled:
-            order = settle(order, fd)
-        row = encode(order, time.time_ns())
-        with room or self.reserve(order.size, timeout):
-            row = self._journal.insert(row)
+        try:
+            if order.kind == PUT and not order.spooled:
+                order = settle(order, fd)
+            row = encode(order, time.time_ns())
+            with room or self.reserve(order.size, timeout):
+                row = self._journal.insert(row)
+        except S4Error:
+            if order.spooled:
+                self.spool.discard(order.path)
+            raise
         return Entry(row.id, order, row.created_ns)
 
     def _accepted(self, rows: Sequence[Row]) -> None:

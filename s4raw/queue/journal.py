@@ -24,6 +24,7 @@ from s4raw.queue.rows import NEW, Row, State
 VERSION = 1
 APPLICATION = 0x73345155  # "s4QU", in the database's header
 DATABASE, LOCK, RESERVE = "queue.db", "lock", "reserve"
+LOG_PAGES = 500  # of 4 KiB: how far the log grows, and the database with it; half of the reserve
 LAZY_SECONDS = 0.5  # how long what may be lost waits for a commit that would be made anyway
 AGAIN_SECONDS = 1.0  # between attempts to delete what could not be deleted
 
@@ -130,7 +131,8 @@ class Journal:
 
     def _prepare(self) -> None:
         database = self._database
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+        log = f"wal_autocheckpoint = {LOG_PAGES}"
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", log):
             database.execute(f"PRAGMA {pragma}")
         (application,) = database.execute("PRAGMA application_id").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -248,8 +250,13 @@ class Journal:
             states, self._states = self._states, {}
             return insertions, list(self._deletions), states, self._closing
 
-    def _write(self, insertions: list[Insertion], deletions: list[Deletion], states: dict[int, State]) -> bool:
-        """Commit changes; whether it failed. Those who wait for the insertions go on in either case."""
+    def _write(
+        self, insertions: list[Insertion], deletions: list[Deletion], states: dict[int, State], again: bool = True
+    ) -> bool:
+        """Commit changes; whether it failed. Those who wait for the insertions go on in either case.
+
+        On a full disk the deletions are tried ``again`` alone.
+        """
         rows = [change.row._replace(id=id) for id, change in enumerate(insertions, self.last_id + 1)]
         try:
             if any(row.spooled for row in rows):
@@ -260,8 +267,10 @@ class Journal:
             _finish(insertions, failure)
             with self._changed:
                 self._states = {**states, **self._states}
-            if isinstance(failure, DiskFull) and deletions and self._reserve.give():
-                return self._write([], deletions, {})
+            if again and deletions and isinstance(failure, DiskFull):
+                self._reserve.give()
+                self._checkpoint()
+                return self._write([], deletions, {}, again=False)
             return True
         self._reserve.take()
         self.last_id += len(rows)
@@ -271,6 +280,11 @@ class Journal:
             self._inserted(rows)
         _finish(insertions)
         return False
+
+    def _checkpoint(self) -> None:
+        """Bring what the log holds into the database, so that the log can begin anew and needs no space."""
+        with suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint")
 
     def _commit(self, rows: list[Row], ids: list[int], states: dict[int, State]) -> None:
         database = self._database

@@ -250,13 +250,8 @@ class Journal:
             states, self._states = self._states, {}
             return insertions, list(self._deletions), states, self._closing
 
-    def _write(
-        self, insertions: list[Insertion], deletions: list[Deletion], states: dict[int, State], again: bool = True
-    ) -> bool:
-        """Commit changes; whether it failed. Those who wait for the insertions go on in either case.
-
-        On a full disk the deletions are tried ``again`` alone.
-        """
+    def _write(self, insertions: list[Insertion], deletions: list[Deletion], states: dict[int, State]) -> bool:
+        """Commit changes; whether it failed. Those who wait for the insertions go on in either case."""
         rows = [change.row._replace(id=id) for id, change in enumerate(insertions, self.last_id + 1)]
         try:
             if any(row.spooled for row in rows):
@@ -267,10 +262,8 @@ class Journal:
             _finish(insertions, failure)
             with self._changed:
                 self._states = {**states, **self._states}
-            if again and deletions and isinstance(failure, DiskFull):
-                self._reserve.give()
-                self._checkpoint()
-                return self._write([], deletions, {}, again=False)
+            if deletions and isinstance(failure, DiskFull) and self._reserve.give():
+                return self._write([], deletions, {})
             return True
         self._reserve.take()
         self.last_id += len(rows)
@@ -280,11 +273,6 @@ class Journal:
             self._inserted(rows)
         _finish(insertions)
         return False
-
-    def _checkpoint(self) -> None:
-        """Bring what the log holds into the database, so that the log can begin anew and needs no space."""
-        with suppress(sqlite3.Error):
-            self._database.execute("PRAGMA wal_checkpoint")
 
     def _commit(self, rows: list[Row], ids: list[int], states: dict[int, State]) -> None:
         database = self._database

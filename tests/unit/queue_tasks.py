@@ -13,7 +13,6 @@ from s4raw.errors import DiskFull
 from s4raw.keys import Key
 from s4raw.objects.base import Conditions, Info, Source
 from s4raw.objects.local import open_local
-from s4raw.queue import reserve
 from s4raw.queue.entries import Order
 from s4raw.queue.pusher import Pusher
 from s4raw.queue.queue import Queue
@@ -164,20 +163,6 @@ def fill_with_rows(root: str) -> None:
     with opened(os.path.join(root, "q")) as queue:
         assert not queue.entries()
     assert len(target.done) == count + 1
-
-
-def fill_without_reserve(root: str) -> None:
-    """Leave no room at all, not even what was kept: the log makes way for itself."""
-    target, directory = Target(), os.path.join(root, "q")
-    with opened(directory) as queue:
-        for number in range(100):
-            queue.add(Order("", key(f"{number}" + "x" * 900), "delete"))
-    reserve.SIZE = 1 << 40
-    with opened(directory) as queue:
-        queue.drop([1])
-        with open(os.path.join(root, "others"), "wb", buffering=0) as others:
-            fill_up(others.write)
-        deliver_all(queue, target)
 
 
 def fill_up(write: object) -> None:

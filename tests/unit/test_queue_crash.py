@@ -73,10 +73,6 @@ def test_a_disk_without_room_for_the_database_delivers_and_goes_on_later(tmp_pat
     run_task_on("tmpfs", "size=8m", "fill_with_rows", tmp_path / "mount", TASKS)
 
 
-def test_a_disk_without_any_room_at_all_delivers(tmp_path):
-    run_task_on("tmpfs", "size=8m", "fill_without_reserve", tmp_path / "mount", TASKS)
-
-
 def test_a_queue_leaves_no_more_than_its_files(tmp_path):
     with opened(tmp_path / "q"):
         pass

@@ -19,7 +19,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-from s4raw.errors import Busy, ConfError, Corrupt, NoSuchKey, PeerTimeout, S4Error
+from s4raw.errors import (
+    Busy,
+    ConfError,
+    ConnectionLost,
+    Corrupt,
+    LocalFileError,
+    NoSuchKey,
+    PeerTimeout,
+    S4Error,
+    Unreachable,
+)
 from s4raw.keys import Key
 from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item
 from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
@@ -30,7 +40,9 @@ from s4raw.queue.rows import Row, State, decode, encode
 from s4raw.queue.spool import Spool
 
 OUTCOMES = 10_000  # how many are remembered
+AWAY_SECONDS = 0.5  # between attempts to reach a remote that is away
 MAX_KEPT_WAIT = 60.0  # seconds until another try after a restart, at most: the clock may have been set back
+_UNREACHABLE = (Unreachable, ConnectionLost, PeerTimeout)
 
 
 class Queue:
@@ -105,15 +117,21 @@ class Queue:
     ) -> Entry:
         """Accept an order: it is on disk when this returns, with its file. At a limit it waits for room.
 
+        A spooled file belongs to the order from now on: when this fails, it is deleted.
         A file that is not spooled is looked at and put on disk first; ``fd`` saves opening it. ``timeout`` is in
         seconds, None waits for as long as it takes; ``room`` is a reservation. Raises QueueFull, BadKey, LocalFileError
         (it is not the file it was, or cannot be read), DiskFull, StoreError, Busy when the queue is closed.
         """
-        if order.kind == PUT and not order.spooled:
-            order = settle(order, fd)
-        row = encode(order, time.time_ns())
-        with room or self.reserve(order.size, timeout):
-            row = self._journal.insert(row)
+        try:
+            if order.kind == PUT and not order.spooled:
+                order = settle(order, fd)
+            row = encode(order, time.time_ns())
+            with room or self.reserve(order.size, timeout):
+                row = self._journal.insert(row)
+        except S4Error:
+            if order.spooled:
+                self.spool.discard(order.path)
+            raise
         return Entry(row.id, order, row.created_ns)
 
     def _accepted(self, rows: Sequence[Row]) -> None:
@@ -220,6 +238,7 @@ class Queue:
             released = [item for item in items if item is not None and self._backlog.release(item)]
             for item in released:
                 self._journal.note(item.row.id, item.state)
+            self._backlog.hurry()
             self._ready.notify_all()
         return len(released)
 
@@ -265,9 +284,7 @@ class Queue:
     def delivered(self, id: int) -> None:
         """It has arrived: it leaves the queue, which is on disk when this returns, and its spooled file is deleted."""
         with self._lock:
-            self._counts["attempts"] += 1
-            self._counts["delivered"] += 1
-            items = [self._flying(id)]
+            items = [self._landed(id, None)]
             deletion = self._leave(items, None)
         self._finish(items, deletion)
 
@@ -282,24 +299,27 @@ class Queue:
     def give_up(self, id: int, error: S4Error) -> None:
         """An attempt failed, and whoever ordered it knows: it is dropped."""
         with self._lock:
-            self._counts["attempts"] += 1
-            self._counts["failures"] += 1
-            items = [self._flying(id)]
+            items = [self._landed(id, error)]
             deletion = self._leave(items, error)
         self._finish(items, deletion)
 
-    def _flying(self, id: int) -> Item:
+    def _landed(self, id: int, error: S4Error | None) -> Item:
+        """The entry of an attempt that has ended."""
         item = self._backlog.get(id)
         if item is None or item.status != IN_FLIGHT:
             raise NoSuchKey(f"the entry {id} is not in flight")
+        self._counts["attempts"] += 1
+        self._counts["delivered" if error is None else "failures"] += 1
+        if isinstance(error, _UNREACHABLE):
+            self._backlog.unreachable(item.row.alias, time.monotonic() + AWAY_SECONDS)
+        elif not isinstance(error, LocalFileError) and self._backlog.reachable(item.row.alias):
+            self._ready.notify_all()
         return item
 
     def _put_back(self, id: int, error: S4Error, retry_at_ns: int, due: float) -> None:
         text = str(error).encode(errors="backslashreplace").decode()
         with self._lock:
-            self._counts["attempts"] += 1
-            self._counts["failures"] += 1
-            item = self._flying(id)
+            item = self._landed(id, error)
             state = State(item.state.attempts + 1, retry_at_ns, int(not due), text)
             self._backlog.put_back(item, state, due)
             self._journal.note(id, state)

@@ -228,12 +228,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     # a remote store behind a queue
     "objects.reading": {"errors", "digest", "disk", "objects.base"},
     "objects.key_locks": {"keys"},
-    "objects.known_buckets": {"errors", "disk"},
+    "objects.known_buckets": {"errors", "disk", "objects.base"},
     "objects.pending": {"errors", "keys", "disk", "objects.base", "queue.entries", "queue.queue"},
     "objects.overlay_listing": {"objects.base", "objects.paging", "objects.pending"},
     "objects.emptying": {"errors", "keys", "objects.base", "queue.entries", "queue.queue"},
     "objects.queued": {
-        *("errors", "keys", "blocks", "disk", "store", "queue.entries", "queue.queue"),
+        *("errors", "keys", "blocks", "disk", "store", "queue.entries", "queue.queue", "queue.room"),
         *("objects.base", "objects.emptying", "objects.key_locks", "objects.known_buckets", "objects.local_parts"),
         *("objects.overlay_listing", "objects.pending", "objects.reading", "objects.sources"),
     },

@@ -14,7 +14,16 @@ from itertools import islice
 
 from s4raw.blocks import Record
 from s4raw.disk import DataDirectory, disk_errors
-from s4raw.errors import Busy, NoSuchBucket, NoSuchKey
+from s4raw.errors import (
+    Busy,
+    ConnectionLost,
+    NoSuchBucket,
+    NoSuchKey,
+    PeerTimeout,
+    Refused,
+    S4Error,
+    Unreachable,
+)
 from s4raw.keys import Key, check_key
 from s4raw.objects.base import (
     ALWAYS,
@@ -43,6 +52,7 @@ from s4raw.objects.reading import FileReading
 from s4raw.objects.sources import ReadingSource
 from s4raw.queue.entries import DELETE, PUT, TAG, Entry, Gauges, Order
 from s4raw.queue.queue import Queue
+from s4raw.queue.room import Reservation
 from s4raw.store import Store
 
 WAIT_SECONDS = 30.0  # for room in the queue
@@ -99,20 +109,29 @@ class QueuedBackend:
         with self._locks.bucket(name):
             asked_at = self._known.moment
             made = self._remote.create_bucket(name)
-            self._known.add(name, asked_at)
+            self._known.add(Bucket(name, time.time_ns()) if made else self._remote.bucket(name), asked_at)
             return made
 
     def bucket(self, name: str) -> Bucket:
-        """A bucket of the remote."""
+        """A bucket of the remote; while that is away, as it was last seen."""
+        asked_at = self._known.moment
         try:
-            return self._remote.bucket(name)
+            found = self._remote.bucket(name)
         except NoSuchBucket:
             self._known.forget(name)
             raise
+        except S4Error as error:
+            last = self._known.get(name)
+            if last is None or not _is_away(error):
+                raise
+            return last
+        self._known.add(found, asked_at)
+        return found
 
     def tag_bucket(self, name: str, tags: Mapping[str, str]) -> None:
         """Replace a bucket's tags, at the remote."""
         self._remote.tag_bucket(name, tags)
+        self.bucket(name)
 
     def delete_bucket(self, name: str) -> None:
         """Delete an empty bucket at the remote, and the uploads that are under way in it.
@@ -127,10 +146,8 @@ class QueuedBackend:
 
     def _need(self, name: str) -> None:
         """Raises NoSuchBucket; asks the remote only about a bucket that it has not told of yet."""
-        if name not in self._known:
-            asked_at = self._known.moment
-            self._remote.bucket(name)
-            self._known.add(name, asked_at)
+        if self._known.get(name) is None:
+            self.bucket(name)
 
     # Objects
 
@@ -180,8 +197,14 @@ class QueuedBackend:
     def put(self, key: Key, source: Source, conditions: Conditions = ALWAYS) -> Info:
         """Store an object, in place of what has the key."""
         self.look(key, conditions)
+        if source.size is None:
+            return self._store(key, source, conditions)
+        with self._queue.reserve(source.size, self._wait_seconds) as room:  # before the body comes, and lies here
+            return self._store(key, source, conditions, room)
+
+    def _store(self, key: Key, source: Source, conditions: Conditions, room: Reservation | None = None) -> Info:
         path, identity, attributes = self._queue.spool.store(source)
-        return self._accept(Order(self._alias, key, PUT, path, True, identity, attributes), conditions)
+        return self._accept(Order(self._alias, key, PUT, path, True, identity, attributes), conditions, room)
 
     def look(self, key: Key, conditions: Conditions = ALWAYS) -> None:
         """Raises what a write to a key would raise by now: BadKey, NoSuchBucket, PreconditionFailed, NoSuchKey."""
@@ -195,12 +218,12 @@ class QueuedBackend:
         except NoSuchKey:
             return None
 
-    def _accept(self, order: Order, conditions: Conditions) -> Info:
+    def _accept(self, order: Order, conditions: Conditions, room: Reservation | None = None) -> Info:
         """Queue a PUT, whose file is thrown away if that fails."""
         try:
             with self._locks.key(order.key):
                 self.look(order.key, conditions)
-                entry = self._queue.add(order, timeout=self._wait_seconds)
+                entry = self._queue.add(order, timeout=self._wait_seconds, room=room)
         except BaseException:
             self._queue.spool.discard(order.path)
             raise
@@ -246,7 +269,7 @@ class QueuedBackend:
         conditions: Conditions,
     ) -> Info:
         """Copy what the remote has, with the tags that are pending for it."""
-        if view is not None or target.bucket not in self._known:  # what is wrong with the source is told first
+        if view is not None or self._known.get(target.bucket) is None:  # what is wrong with the source is told first
             info = self._remote.head(source)
             source_conditions.check(info, reading=False)
         if attributes is None and view is not None:
@@ -260,8 +283,7 @@ class QueuedBackend:
             source_conditions.check(reading.info, reading=False)
             if attributes is None:  # as a whole: what comes with bytes may lack some
                 attributes = self._remote.head(source, Conditions(if_match=[reading.info.attributes.etag])).attributes
-            path, identity, attributes = self._queue.spool.store(ReadingSource(reading, attributes))
-        return self._accept(Order(self._alias, target, PUT, path, True, identity, attributes), conditions)
+            return self._store(target, ReadingSource(reading, attributes), conditions)
 
     def tag(self, key: Key, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; its time stays. At the remote, if nothing is pending for it."""
@@ -344,6 +366,13 @@ def _tries(key: Key) -> Iterator[int]:
             time.sleep(_PAUSE_SECONDS)
         yield at
     raise Busy("the object was delivered or replaced again and again while it was opened", key=str(key))
+
+
+def _is_away(error: S4Error) -> bool:
+    """Whether an error says nothing but that the remote cannot be asked now."""
+    if isinstance(error, Refused):
+        return error.http >= 500
+    return isinstance(error, Unreachable | ConnectionLost | PeerTimeout)
 
 
 def _of(view: View) -> Info:

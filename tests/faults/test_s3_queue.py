@@ -68,7 +68,8 @@ def test_writes_go_on_while_the_remote_is_away_and_survive_a_kill(tmp_path):
         client.put_object_tagging(Bucket=BUCKET, Key="twice", Tagging={"TagSet": [{"Key": "new", "Value": "1"}]})
         client.delete_object(Bucket=BUCKET, Key="gone")
         client.put_object(Bucket=BUCKET, Key="brief", Body=b"x")
-        client.delete_object(Bucket=BUCKET, Key="brief")
+        client.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "brief"}]})
+        client.head_bucket(Bucket=BUCKET)
         assert code_of(client.put_object, Key="twice", Body=b"", IfNoneMatch="*") == "PreconditionFailed"
         assert code_of(client.put_object, Key="twice", Body=b"", IfMatch=etag_of(b"first")) == "PreconditionFailed"
         client.put_object(Bucket=BUCKET, Key="twice", Body=b"third", IfMatch=etag_of(b"second"), Tagging="new=1")

@@ -98,6 +98,18 @@ def test_what_only_the_remote_knows_is_said_to_be_out_of_reach(front):
     assert len(front.queue.entries()) == 1
 
 
+def test_a_bucket_is_known_as_it_was_last_seen_while_the_remote_is_away(front):
+    front.backend.tag_bucket(KEY.bucket, {"a": "1"})
+    seen = front.backend.bucket(KEY.bucket)
+    front.remote.away = True
+    for _ in range(2):
+        assert front.backend.bucket(KEY.bucket) == seen and dict(seen.tags) == {"a": "1"}
+        front.close()
+        front.open()
+    with pytest.raises(Unreachable):
+        front.backend.bucket("unknown")
+
+
 def test_a_bucket_that_the_remote_has_lost_is_asked_for_again(front):
     front.remote.delete_bucket(KEY.bucket)
     with pytest.raises(NoSuchBucket):
@@ -160,6 +172,10 @@ def test_a_full_queue_refuses_and_leaves_nothing_behind(front):
     upload, parts = begin(front.backend, OTHER, [b"one", b"two"])
     put(front.backend, KEY, b"first")
     (kept,) = front.left_over()
+    body = Body(b"second")
+    with pytest.raises(QueueFull):
+        front.backend.put(KEY, body)
+    assert not body.asked
     for act in [
         lambda: put(front.backend, KEY, b"second"),
         lambda: front.backend.copy(KEY, OTHER),

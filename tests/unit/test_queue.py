@@ -12,10 +12,11 @@ from queue_support import Target, deletion, ids, key, opened, pushing, stored
 
 from s4raw.errors import BadKey, Busy, ConfError, Corrupt, LocalFileError, NoSuchKey, PeerTimeout, QueueFull, S4Error
 from s4raw.keys import Key
-from s4raw.objects.base import Attributes
+from s4raw.objects.base import Attributes, Part
 from s4raw.objects.sources import Identity
 from s4raw.queue.entries import DELETE, PUT, TAG, Gauges, Limits, Order
 from s4raw.queue.queue import Queue
+from s4raw.queue.rows import encode
 
 
 @pytest.fixture
@@ -220,6 +221,32 @@ def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_wor
     journal._commit = commit
     queue.add(deletion())
     assert len(queue.entries()) == 1
+
+
+def test_the_format_is_that_of_version_1(tmp_path):
+    order = Order(
+        *("x", Key("b", "é"), PUT, b"/q/spool/0a", True, Identity(1, 2, 3, 4, 5)),
+        *(Attributes("e", {"h": "1"}, {"m": "ü"}, {}, {"SHA1": "s"}, "COMPOSITE", [Part(1, 3)]), 7),
+    )
+    assert encode(order, 9) == (
+        *(0, 9, "x", "b", "é", "put", b"0a", 1, 3, "1 2 3 4 5"),
+        '["e",{"h":"1"},{"m":"ü"},{},{"SHA1":"s"},"COMPOSITE",[[1,3,"",{},0]]]',
+        7,
+    )
+    assert encode(deletion(), 9) == (0, 9, "", "b", "k", "delete", b"", 0, 0, "", "", 0)
+    with opened(tmp_path / "q"):
+        pass
+    with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
+        columns = [(name, kind) for _, name, kind, *_ in database.execute("PRAGMA table_info(entries)")]
+        numbers = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+    database.close()
+    assert numbers == [0x73345155, 1]
+    assert columns == [
+        *(("id", "INTEGER"), ("created_ns", "INTEGER"), ("alias", "TEXT"), ("bucket", "TEXT"), ("name", "TEXT")),
+        *(("kind", "TEXT"), ("path", "BLOB"), ("spooled", "INTEGER"), ("size", "INTEGER"), ("identity", "TEXT")),
+        *(("attributes", "TEXT"), ("max_attempts", "INTEGER"), ("attempts", "INTEGER"), ("retry_at_ns", "INTEGER")),
+        *(("parked", "INTEGER"), ("error", "TEXT")),
+    ]
 
 
 # -- order

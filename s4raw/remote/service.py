@@ -228,6 +228,8 @@ class Remote:
                     raise
                 lease.give_back(False)
                 lease = pool.take(fresh=True)
+                if request.paced:
+                    lease.release()
                 answer = lease.connection.exchange(request.method, head, request.body, where)
             told.update(answer.headers)
             return finish(answer, lease)

@@ -33,6 +33,7 @@ def delete_bucket(
         raise BucketNotEmpty(f"there are objects in the bucket {name}")
     for newest in [*_names(queue, alias, name)]:
         _end(remote, queue, alias, newest.order.key)
+    queue.wait_gone(alias, name, None, TURNS * TURN_SECONDS)
     forget(name)
     remote.delete_bucket(name)
 

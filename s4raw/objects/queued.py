@@ -278,6 +278,7 @@ class QueuedBackend:
         with self._locks.key(target):
             self._need(target.bucket)
             if self._pending.look(target) is None:
+                self._wait_gone(target)
                 return self._remote.copy(source, target, attributes, source_conditions, conditions)
         with self._remote.get(source) as reading:
             source_conditions.check(reading.info, reading=False)
@@ -285,10 +286,15 @@ class QueuedBackend:
                 attributes = self._remote.head(source, Conditions(if_match=[reading.info.attributes.etag])).attributes
             return self._store(target, ReadingSource(reading, attributes), conditions)
 
+    def _wait_gone(self, key: Key) -> None:
+        """Before a key of which nothing is pending is changed at the remote: after a crash there is nothing, either."""
+        self._queue.wait_gone(self._alias, key.bucket, key.name, self._wait_seconds)
+
     def tag(self, key: Key, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; its time stays. At the remote, if nothing is pending for it."""
         with self._locks.key(check_key(key)):
             if self._look(key) is None:
+                self._wait_gone(key)
                 self._remote.tag(key, tags)
             else:
                 order = Order(self._alias, key, TAG, attributes=Attributes(tags=dict(tags)))

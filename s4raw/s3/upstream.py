@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from s4raw.errors import ConfError, S4Error, Unreachable
+from s4raw.errors import ConfError, S4Error
 from s4raw.log import Log
 from s4raw.net import listen
 from s4raw.objects.base import Backend
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2  # of a request for which a client waits: it has its own
 BACKGROUND_ATTEMPTS = 3  # of one for which nobody waits; then the queue waits, and tries again
+MAX_GRACE_SECONDS = 10.0  # for what is on its way when the daemon stops: it is sent again from its start
 LOGGED_EVERY = 10  # of the failures of an order
 _PORTS = {"http": 80, "https": 443}
 
@@ -74,38 +74,10 @@ class Front:
             )
 
 
-class _Attempts:
-    """What becomes of deliveries: some failures are logged, and who could not reach the remote tries when one can.
-
-    (Not who was refused there, or cut off: what has too much to do is not to be asked more often.)
-    """
-
-    def __init__(self, retry: Callable[[Iterable[int]], int], log: Log) -> None:
-        self._retry = retry
-        self._log = log
-        self._lock = threading.Lock()
-        self._cut_off: set[int] = set()
-
-    def note(self, entry: Entry, start: float, seconds: float, error: S4Error | None) -> None:
-        """An attempt has ended."""
-        if error is not None and entry.attempts % LOGGED_EVERY == 0:
-            order = entry.order
-            self._log(
-                "push", f"{order.kind} {order.key.bucket}/{order.key.name!r}, attempt {entry.attempts + 1}: {error}"
-            )
-        with self._lock:
-            if isinstance(error, Unreachable):
-                self._cut_off.add(entry.id)
-                return
-            again, self._cut_off = (self._cut_off, set()) if error is None else (set(), self._cut_off)
-        if again:
-            self._retry(again)
-
-
 def open_front(upstream: Upstream, held: ExitStack, log: Log, grace_seconds: float) -> Front:
     """Open the remote, and the queue. What is to be closed goes to ``held``. Raises ConfError.
 
-    Leaving it takes up to ``grace_seconds``, for what is on its way to the remote.
+    Leaving it takes up to ``grace_seconds``, and at most 10, for what is on its way to the remote.
     """
     from s4raw.objects.remote import RemoteOptions
 
@@ -151,9 +123,13 @@ def _add_queue(
     background = open_remote(replace(options, max_attempts=BACKGROUND_ATTEMPTS))
     held.callback(background.close)
 
-    attempts = _Attempts(queue.retry, log)
-    pusher = Pusher(queue, lambda alias: background, workers=upstream.connections, log=attempts.note)
-    held.callback(pusher.stop, grace_seconds)
+    def note(entry: Entry, start: float, seconds: float, error: S4Error | None) -> None:
+        if error is not None and entry.attempts % LOGGED_EVERY == 0:
+            order = entry.order
+            log("push", f"{order.kind} {order.key.bucket}/{order.key.name!r}, attempt {entry.attempts + 1}: {error}")
+
+    pusher = Pusher(queue, lambda alias: background, workers=upstream.connections, log=note)
+    held.callback(pusher.stop, min(grace_seconds, MAX_GRACE_SECONDS))
     front.backend = backend
     front.start = pusher.start
     front.undelivered = backend.undelivered

@@ -240,6 +240,47 @@ def test_a_copy_over_something_pending_comes_after_it(front):
     assert dict(front.remote.head(KEY).attributes.tags) == {"a": "1"}
 
 
+@pytest.mark.parametrize("what", ["copy", "tag", "bucket"])
+def test_what_is_done_at_the_remote_waits_until_no_crash_can_undo_it(front, monkeypatch, what):
+    """An order that has left, but is on disk, would be delivered again after a crash, over what was done since."""
+    for key in (KEY, OTHER):
+        put(front.backend, key, b"x")
+    if what == "bucket":
+        front.backend.delete(KEY)
+        front.backend.delete(OTHER)
+    happened, left, delete = [], threading.Event(), front.queue._journal.delete
+
+    def slowly(ids):
+        deletion, wait = delete(ids), threading.Event()
+        left.set()
+        threading.Timer(0.3, wait.set).start()
+        gone = deletion.wait
+
+        class Slow:
+            @staticmethod
+            def wait():
+                assert wait.wait(20)
+                gone()
+                happened.append("gone")
+
+        return Slow
+
+    monkeypatch.setattr(front.queue._journal, "delete", slowly)
+    name = {"copy": "copy", "tag": "tag", "bucket": "delete_bucket"}[what]
+    done = getattr(front.remote, name)
+    monkeypatch.setattr(front.remote, name, lambda *given: (happened.append("done"), done(*given))[1])
+    with front.pushing():
+        assert front.queue.flush(30)
+        assert left.is_set()
+        if what == "copy":
+            front.backend.copy(OTHER, KEY)
+        elif what == "tag":
+            front.backend.tag(KEY, {"a": "1"})
+        else:
+            front.backend.delete_bucket(KEY.bucket)
+    assert happened.index("done") >= (1 if what != "bucket" else 2)
+
+
 def test_pending_tags_go_with_a_copy(front):
     put(front.backend, KEY, b"x")
     put(front.backend, THIRD, b"x")

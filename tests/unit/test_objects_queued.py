@@ -1,7 +1,7 @@
 """The write queue keeps the promises of all backends: with nothing delivered yet, and while it is being delivered."""
 
 import pytest
-from objects_conformance import Conformance
+from objects_conformance import Buckets, Conditional, Conformance, Copies, Objects, Races
 from queued_support import Dated, Front, quick_directory
 
 
@@ -22,8 +22,10 @@ class TestPending(Conformance):
         assert not front.queue.gauges().delivered
 
 
-class TestDelivering(Conformance):
-    """Everything reaches the remote, at any moment."""
+class TestDelivering(Buckets, Objects, Copies, Conditional, Races):
+    """Everything reaches the remote, at any moment. (Ranges, pages and parts are the remote's, or have no moments.)"""
+
+    bucket = Conformance.bucket
 
     @pytest.fixture
     def backend(self, front):

@@ -24,6 +24,7 @@ from s4raw.objects.base import (
     Source,
     Upload,
     UploadPage,
+    copied,
 )
 from s4raw.objects.paging import listed, roll_up, roll_up_uploads
 
@@ -185,7 +186,7 @@ class MemoryBackend:
         with self._lock:
             bucket = self._bucket(key.bucket)
             self._count += 1
-            upload = Upload(key, f"{self._count:016x}", time.time_ns(), _own(attributes), checksum_algorithm)
+            upload = Upload(key, f"{self._count:016x}", time.time_ns(), copied(attributes), checksum_algorithm)
             bucket.uploads[key.name, upload.id] = _Upload(upload)
             return upload.id
 
@@ -260,7 +261,7 @@ class MemoryBackend:
     def _store(self, key: Key, content: bytes, attributes: Attributes, conditions: Conditions) -> Info:
         objects = self._bucket(key.bucket).objects
         conditions.check(objects[key.name][0] if key.name in objects else None, reading=False)
-        info = Info(len(content), time.time_ns(), _own(attributes))
+        info = Info(len(content), time.time_ns(), copied(attributes))
         objects[key.name] = info, content
         return info
 
@@ -269,16 +270,3 @@ def _receive(key: Key, source: Source) -> tuple[bytes, Attributes]:
     check_key(key)
     content = b"".join(bytes(piece) for piece in source)
     return content, source.seal()
-
-
-def _own(attributes: Attributes) -> Attributes:
-    """A copy that nobody else can change, with no more of the parts than an object keeps."""
-    return Attributes(
-        attributes.etag,
-        dict(attributes.headers),
-        dict(attributes.metadata),
-        dict(attributes.tags),
-        dict(attributes.checksums),
-        attributes.checksum_type,
-        [Part(part.number, part.size, checksums=dict(part.checksums)) for part in attributes.parts],
-    )

@@ -41,6 +41,7 @@ from s4raw.objects.base import (
     Source,
     Upload,
     UploadPage,
+    copied,
 )
 from s4raw.objects.emptying import delete_bucket
 from s4raw.objects.key_locks import KeyLocks
@@ -49,7 +50,7 @@ from s4raw.objects.local_parts import LocalUploads
 from s4raw.objects.overlay_listing import list_page
 from s4raw.objects.pending import Pending, View, tagged
 from s4raw.objects.reading import FileReading
-from s4raw.objects.sources import ReadingSource
+from s4raw.objects.sources import Identity, ReadingSource
 from s4raw.queue.entries import DELETE, PUT, TAG, Entry, Gauges, Order
 from s4raw.queue.queue import Queue
 from s4raw.queue.room import Reservation
@@ -204,7 +205,7 @@ class QueuedBackend:
 
     def _store(self, key: Key, source: Source, conditions: Conditions, room: Reservation | None = None) -> Info:
         path, identity, attributes = self._queue.spool.store(source)
-        return self._accept(Order(self._alias, key, PUT, path, True, identity, attributes), conditions, room)
+        return self._accept(self._order(key, path, identity, attributes), conditions, room)
 
     def look(self, key: Key, conditions: Conditions = ALWAYS) -> None:
         """Raises what a write to a key would raise by now: BadKey, NoSuchBucket, PreconditionFailed, NoSuchKey."""
@@ -217,6 +218,9 @@ class QueuedBackend:
             return self.head(key)
         except NoSuchKey:
             return None
+
+    def _order(self, key: Key, path: bytes, identity: Identity, attributes: Attributes) -> Order:
+        return Order(self._alias, key, PUT, path, True, identity, copied(attributes))
 
     def _accept(self, order: Order, conditions: Conditions, room: Reservation | None = None) -> Info:
         """Queue a PUT, whose file is thrown away if that fails."""
@@ -242,6 +246,8 @@ class QueuedBackend:
         A pending one shares its file; of the remote's, the remote makes a copy unless the target has something pending.
         """
         check_key(target)
+        if attributes is not None:
+            attributes = copied(attributes)  # now, for some may still have to be asked for
         for _ in _tries(source):
             view = self._look(source)
             if view is None or view.entry is None:
@@ -256,7 +262,7 @@ class QueuedBackend:
             finally:
                 os.close(fd)
             own = info.attributes if attributes is None else attributes
-            return self._accept(Order(self._alias, target, PUT, path, True, identity, own), conditions)
+            return self._accept(self._order(target, path, identity, own), conditions)
         raise AssertionError("not reached")
 
     def _copy_of_remote(
@@ -274,7 +280,7 @@ class QueuedBackend:
             source_conditions.check(info, reading=False)
         if attributes is None and view is not None:
             source_conditions = Conditions(if_match=[info.attributes.etag])
-            attributes = tagged(info, view.tags or {}).attributes
+            attributes = copied(tagged(info, view.tags or {}).attributes)
         with self._locks.key(target):
             self._need(target.bucket)
             if self._pending.look(target) is None:
@@ -283,7 +289,8 @@ class QueuedBackend:
         with self._remote.get(source) as reading:
             source_conditions.check(reading.info, reading=False)
             if attributes is None:  # as a whole: what comes with bytes may lack some
-                attributes = self._remote.head(source, Conditions(if_match=[reading.info.attributes.etag])).attributes
+                info = self._remote.head(source, Conditions(if_match=[reading.info.attributes.etag]))
+                attributes = copied(info.attributes)
             return self._store(target, ReadingSource(reading, attributes), conditions)
 
     def _wait_gone(self, key: Key) -> None:
@@ -348,7 +355,7 @@ class QueuedBackend:
     def publish(self, fd: int, key: Key, record: Record, attributes: Attributes, conditions: Conditions) -> Info:
         """Queue the file of joined parts. Raises what ``put`` does; then the upload is as it was."""
         path, identity = self._queue.spool.adopt(fd)
-        return self._accept(Order(self._alias, key, PUT, path, True, identity, attributes), conditions)
+        return self._accept(self._order(key, path, identity, attributes), conditions)
 
     def abort(self, key: Key, upload: str) -> None:
         """Throw an upload away."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from s4raw.queue.entries import Entry, Gauges
 
 ATTEMPTS = 2  # of a request for which a client waits: it has its own
+CONNECT_SECONDS = 3.0  # so that who asks for what only the remote has soon hears that it is away
 BACKGROUND_ATTEMPTS = 3  # of one for which nobody waits; then the queue waits, and tries again
 MAX_GRACE_SECONDS = 10.0  # for what is on its way when the daemon stops: it is sent again from its start
 LOGGED_EVERY = 10  # of the failures of an order
@@ -79,7 +80,7 @@ def open_front(upstream: Upstream, held: ExitStack, log: Log, grace_seconds: flo
 
     Leaving it takes up to ``grace_seconds``, and at most 10, for what is on its way to the remote.
     """
-    from s4raw.objects.remote import RemoteOptions
+    from s4raw.objects.remote import RemoteOptions, open_remote
 
     options = RemoteOptions(
         endpoint=upstream.endpoint,
@@ -88,10 +89,9 @@ def open_front(upstream: Upstream, held: ExitStack, log: Log, grace_seconds: flo
         connections=upstream.connections,
         authorities=upstream.authorities,
         addressing=upstream.addressing,
+        connect_timeout=CONNECT_SECONDS,
         max_attempts=ATTEMPTS,
     )
-    from s4raw.objects.remote import open_remote
-
     remote = open_remote(options)
     held.callback(remote.close)
     front = Front(remote, f"remote {remote.endpoint}", remote.endpoint)
@@ -120,7 +120,7 @@ def _add_queue(
     held.callback(queue.close)
     backend = QueuedBackend(front.backend, queue, os.path.join(directory, "s3"))
     held.callback(backend.close)
-    background = open_remote(replace(options, max_attempts=BACKGROUND_ATTEMPTS))
+    background = open_remote(replace(options, connect_timeout=5.0, max_attempts=BACKGROUND_ATTEMPTS))
     held.callback(background.close)
 
     def note(entry: Entry, start: float, seconds: float, error: S4Error | None) -> None:

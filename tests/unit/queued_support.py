@@ -5,11 +5,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from s4raw.errors import NoSuchKey, Unreachable
 from s4raw.keys import Key
-from s4raw.objects.base import ALWAYS, Conditions, Info, Source
-from s4raw.objects.memory import MemoryBackend
+from s4raw.objects.base import ALWAYS, Conditions, Info, Range, Source
+from s4raw.objects.memory import MemoryBackend, MemoryReading
 from s4raw.objects.queued import QueuedBackend
 from s4raw.queue.pusher import Pusher
 from s4raw.queue.queue import Queue
@@ -26,6 +27,25 @@ def quick_directory() -> Iterator[Path]:
         shared = tempfile.gettempdir()
     with tempfile.TemporaryDirectory(dir=shared) as directory:
         yield Path(directory)
+
+
+class Strange(MemoryBackend):
+    """A remote whose mappings are no dictionaries, and cannot be written down as they are."""
+
+    def head(self, key: Key, conditions: Conditions = ALWAYS) -> Info:
+        return strange(super().head(key, conditions))
+
+    def get(self, key: Key, wanted: Range | None = None, conditions: Conditions = ALWAYS) -> MemoryReading:
+        reading = super().get(key, wanted, conditions)
+        reading.info = strange(reading.info)
+        return reading
+
+
+def strange(info: Info) -> Info:
+    """The same object, with mappings that are no dictionaries."""
+    own = info.attributes
+    kept = {name: MappingProxyType(getattr(own, name)) for name in ("headers", "metadata", "tags", "checksums")}
+    return info._replace(attributes=own._replace(**kept))
 
 
 class Told(QueuedBackend):
@@ -48,7 +68,7 @@ class Told(QueuedBackend):
         self._queue.close()
 
 
-class Dated(MemoryBackend):
+class Dated(Strange):
     """A remote that takes over when an object was accepted, as no S3 does: so that times, too, can be compared."""
 
     queue: Queue

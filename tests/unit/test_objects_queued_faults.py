@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from objects_support import KEY, Body, begin, etag_of, expected, names, plain, put, read, shown, whole
-from queued_support import Front, quick_directory
+from queued_support import Front, Strange, quick_directory
 from support import at_once
 
 from s4raw.errors import (
@@ -24,14 +24,13 @@ from s4raw.errors import (
 from s4raw.keys import Key
 from s4raw.objects import overlay_listing, pending
 from s4raw.objects.base import Attributes, Conditions, Query, Range
-from s4raw.objects.memory import MemoryBackend
 from s4raw.queue.entries import Limits
 from s4raw.queue.queue import Queue
 
 OTHER, THIRD = Key(KEY.bucket, "other"), Key(KEY.bucket, "third")
 
 
-class Distant(MemoryBackend):
+class Distant(Strange):
     """A remote that can be away."""
 
     away = False

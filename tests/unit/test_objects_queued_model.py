@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 from objects_model import Differential
 from objects_support import lines
-from queued_support import Front, quick_directory
+from queued_support import Front, Strange, quick_directory
 from support import timeless
 
 from s4raw.errors import Unreachable
@@ -47,7 +47,7 @@ class Machine(Differential):
     @contextmanager
     def place():
         with quick_directory() as directory:
-            front = Front(directory, opened=False)
+            front = Front(directory, Strange(), opened=False)
             Machine.front = front
             yield front.open
 

@@ -228,12 +228,12 @@ def test_the_format_is_that_of_version_1(tmp_path):
         *("x", Key("b", "é"), PUT, b"/q/spool/0a", True, Identity(1, 2, 3, 4, 5)),
         *(Attributes("e", {"h": "1"}, {"m": "ü"}, {}, {"SHA1": "s"}, "COMPOSITE", [Part(1, 3)]), 7),
     )
-    assert encode(order, 9) == (
-        *(0, 9, "x", "b", "é", "put", b"0a", 1, 3, "1 2 3 4 5"),
+    assert encode(order) == (
+        *(0, 0, "x", "b", "é", "put", b"0a", 1, 3, "1 2 3 4 5"),
         '["e",{"h":"1"},{"m":"ü"},{},{"SHA1":"s"},"COMPOSITE",[[1,3,"",{},0]]]',
         7,
     )
-    assert encode(deletion(), 9) == (0, 9, "", "b", "k", "delete", b"", 0, 0, "", "", 0)
+    assert encode(deletion()) == (0, 0, "", "b", "k", "delete", b"", 0, 0, "", "", 0)
     with opened(tmp_path / "q"):
         pass
     with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
@@ -557,8 +557,9 @@ def test_a_damaged_database_is_named_and_never_replaced(tmp_path, how):
     path = tmp_path / "q" / "queue.db"
     damage(path, how)
     before = path.read_bytes()
-    with pytest.raises(Corrupt, match=r"queue\.db"):
-        Queue(str(tmp_path / "q"))
+    for _ in range(2):
+        with pytest.raises(Corrupt, match=r"queue\.db"):
+            Queue(str(tmp_path / "q"))
     assert len(os.listdir(tmp_path / "q" / "spool")) == 50
     assert how == "empty" or path.read_bytes() == before
 

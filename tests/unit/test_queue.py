@@ -200,14 +200,15 @@ def test_many_at_once_share_a_commit(queue, threads):
     assert journal.commits == 2
 
 
-def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_works(queue, threads):
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), OSError(5, "I/O"), RuntimeError("I/O")])
+def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_works(queue, threads, error):
     journal = queue._journal
     commit, gate, begun = journal._commit, threading.Event(), threading.Event()
 
     def fail(*changes):
         begun.set()
         gate.wait(20)
-        raise sqlite3.OperationalError("disk I/O error")
+        raise error
 
     journal._commit = fail
     threads.start(queue.add, deletion("first"))
@@ -339,6 +340,36 @@ def test_a_clock_that_was_set_back_holds_nothing_up_for_more_than_a_minute(tmp_p
         queue.failed(queue.take(never).id, S4Error("later"), 1e6)
     with opened(tmp_path / "q") as queue:
         assert queue._backlog.next_due() < time.monotonic() + 61
+
+
+def test_a_deletion_that_fails_is_tried_again_and_no_later_one_overtakes_it(tmp_path, threads, monkeypatch):
+    monkeypatch.setattr("s4raw.queue.journal.AGAIN_SECONDS", 0.01)
+    with opened(tmp_path / "q") as queue:
+        first, second = queue.add(deletion("a")), queue.add(deletion("a"))
+        journal, failing, committed = queue._journal, threading.Event(), []
+        commit = journal._commit
+
+        def sometimes(rows, ids, states):
+            if failing.is_set():
+                raise sqlite3.OperationalError("disk I/O error")
+            committed.append(ids)
+            commit(rows, ids, states)
+
+        failing.set()
+        journal._commit = sometimes
+        queue.take(never)
+        threads.start(queue.delivered, first.id)
+        wait_for(lambda: len(queue.entries()) == 1)
+        queue.take(never)
+        threads.start(queue.delivered, second.id)
+        wait_for(lambda: not queue.entries())
+        with pytest.raises(S4Error, match="I/O"):
+            queue.add(deletion("b"))
+        failing.clear()
+        threads.join()
+        assert [id for ids in committed for id in ids] == [first.id, second.id]
+    with opened(tmp_path / "q") as queue:
+        assert not queue.entries()
 
 
 # -- looking

@@ -25,6 +25,7 @@ from s4raw.errors import (
     LocalFileError,
     NoSuchKey,
     PeerTimeout,
+    QueueFull,
     S4Error,
     Unreachable,
 )
@@ -115,19 +116,22 @@ class Queue:
     ) -> Entry:
         """Accept an order: it is on disk when this returns, with its file. At a limit it waits for room.
 
-        A spooled file belongs to the order from now on: when this fails, it is deleted. Another file is looked at and
-        put on disk first; ``fd`` saves opening it. ``timeout`` is in seconds, None waits for as long as it takes;
-        ``room`` is a reservation, which is given back. Raises QueueFull, BadKey, LocalFileError (it is not the file it
-        was, or cannot be read), DiskFull, StoreError, Busy when the queue is closed.
+        A spooled file belongs to the order from now on: when this fails, it is deleted, unless there was no room
+        (QueueFull): then the same order may be tried again, or its file discarded. Another file is looked at and put on
+        disk first; ``fd`` saves opening it. ``timeout`` is in seconds, None waits for as long as it takes; ``room`` is
+        a reservation, which is given back. Raises QueueFull, BadKey, LocalFileError (it is not the file it was, or
+        cannot be read), DiskFull, StoreError, Busy when the queue is closed.
         """
         try:
             if order.kind == PUT and not order.spooled:
                 order = settle(order, fd)
+            elif order.kind == PUT and not self.spool.has(order.path):
+                raise LocalFileError(f"the file {os.fsdecode(order.path)} is not in the queue's spool")
             row = encode(order)
             with room or self.reserve(order.size, timeout):
                 row = self._journal.insert(row._replace(created_ns=time.time_ns()))
-        except S4Error:
-            if order.spooled:
+        except S4Error as error:
+            if order.spooled and not isinstance(error, QueueFull):
                 self.spool.discard(order.path)
             raise
         return Entry(row.id, order, row.created_ns)

@@ -24,7 +24,7 @@ from s4raw.errors import (
 from s4raw.keys import Key
 from s4raw.objects import overlay_listing, pending
 from s4raw.objects.base import Attributes, Conditions, Query, Range
-from s4raw.queue.entries import Limits
+from s4raw.queue.entries import Limits, Order
 from s4raw.queue.queue import Queue
 
 OTHER, THIRD = Key(KEY.bucket, "other"), Key(KEY.bucket, "third")
@@ -301,7 +301,6 @@ def test_any_mixture_of_pending_and_delivered_is_listed_as_one(front, monkeypatc
     """With windows and pages so small that each listing takes many of them."""
     monkeypatch.setattr(pending, "WINDOW", 1 + seed % 4)
     monkeypatch.setattr(overlay_listing, "PAGE", 2 + seed % 3)
-    monkeypatch.setattr(front.queue.spool, "store", lambda source: (b"", None, Attributes()))
     chance = random.Random(seed)
     letters = ["a", "b", "/", "//", "é", "😀", "\U0010ffff"]
     every = sorted({"".join(chance.choices(letters, k=chance.randint(1, 5))) for _ in range(40)}, key=str.encode)
@@ -313,13 +312,13 @@ def test_any_mixture_of_pending_and_delivered_is_listed_as_one(front, monkeypatc
         key, kind = Key(KEY.bucket, name), chance.random()
         if kind < share:
             if chance.random() < 0.4:
-                front.queue.add(order(key, "put"))
+                front.queue.add(order(front, key, "put"))
                 there.add(name)
             elif name in there and chance.random() < 0.7:
-                front.queue.add(order(key, "delete"))
+                front.queue.add(order(front, key, "delete"))
                 there.discard(name)
             elif name in there:
-                front.queue.add(order(key, "tag"))
+                front.queue.add(order(front, key, "tag"))
     everything = sorted(there, key=str.encode)
     for _ in range(60):
         query = Query(
@@ -331,18 +330,15 @@ def test_any_mixture_of_pending_and_delivered_is_listed_as_one(front, monkeypatc
         assert shown(front.backend.list(KEY.bucket, query)) == expected(everything, query), query
 
 
-def order(key, kind):
-    from s4raw.objects.sources import Identity
-    from s4raw.queue.entries import Order
-
-    identity = Identity(1, 1, 5, 1, 1) if kind == "put" else None
-    return Order("", key, kind, b"/none" if kind == "put" else b"", kind == "put", identity)
+def order(front, key, kind):
+    path, identity, attributes = front.queue.spool.store(Body(b"12345")) if kind == "put" else (b"", None, Attributes())
+    return Order("", key, kind, path, kind == "put", identity, attributes)
 
 
 def test_a_page_is_filled_behind_thousands_that_are_being_deleted(front):
     for at in range(2500):
         put(front.remote, Key(KEY.bucket, f"a/{at:04}"))
-        front.queue.add(order(Key(KEY.bucket, f"a/{at:04}"), "delete"))
+        front.queue.add(order(front, Key(KEY.bucket, f"a/{at:04}"), "delete"))
     put(front.remote, Key(KEY.bucket, "b"))
     put(front.remote, Key(KEY.bucket, "c"))
     assert shown(front.backend.list(KEY.bucket, Query(limit=1))) == ([("b", False)], True)

@@ -217,6 +217,55 @@ def test_what_leaves_the_queue_while_it_is_opened_is_looked_for_again(front, mon
         assert read(front.backend, KEY) == (b"new" if meanwhile == "replaced" else b"old")
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("tagged", [True, False], ids=["tagged", "plain"])
+def test_what_is_delivered_while_a_list_is_made_is_on_it_once(front, monkeypatch, before, tagged):
+    """Before the remote answers, or after it."""
+    for name in ("a", "b/1", "b/2", "c"):
+        put(front.backend, Key(KEY.bucket, name), name.encode())
+        if tagged:
+            front.backend.tag(Key(KEY.bucket, name), {"t": "1"})
+    listed = front.remote.list
+
+    def meanwhile(bucket, query):
+        page = listed(bucket, query)
+        front.deliver()
+        return listed(bucket, query) if before else page
+
+    monkeypatch.setattr(front.remote, "list", meanwhile)
+    page = front.backend.list(KEY.bucket, Query(delimiter="/"))
+    assert shown(page) == ([("a", False), ("b/", True), ("c", False)], False)
+    assert [entry.size for entry in page.entries if not entry.is_prefix] == [1, 1]
+
+
+@pytest.mark.parametrize("act", ["head", "get", "copy", "tag", "if_match"])
+def test_what_is_delivered_while_it_is_looked_for_is_found(front, monkeypatch, act):
+    """The remote is asked last: what it does not have yet when it is asked is pending before."""
+    put(front.backend, KEY, b"x")
+    looked = front.queue.newest
+
+    def late(alias, key):
+        found = looked(alias, key)
+        monkeypatch.undo()
+        front.deliver()
+        return found
+
+    monkeypatch.setattr(front.queue, "newest", late)
+    if act == "head":
+        assert front.backend.head(KEY).size == 1
+    elif act == "get":
+        assert read(front.backend, KEY) == b"x"
+    elif act == "copy":
+        assert front.backend.copy(KEY, OTHER).size == 1
+    elif act == "tag":
+        front.backend.tag(KEY, {"a": "1"})
+    else:
+        put(front.backend, KEY, b"y", Conditions(if_match=[etag_of(b"x")]))
+    front.deliver()
+    assert dict(front.remote.head(KEY).attributes.tags) == ({"a": "1"} if act == "tag" else {})
+    assert read(front.remote, KEY) == (b"y" if act == "if_match" else b"x")
+
+
 def test_a_copy_of_what_is_pending_shares_its_bytes(front):
     put(front.backend, KEY, b"12345", metadata={"m": "1"})
     front.backend.copy(KEY, OTHER)

@@ -238,17 +238,18 @@ def test_what_is_delivered_while_a_list_is_made_is_on_it_once(front, monkeypatch
     assert [entry.size for entry in page.entries if not entry.is_prefix] == [1, 1]
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("act", ["head", "get", "copy", "tag", "if_match"])
-def test_what_is_delivered_while_it_is_looked_for_is_found(front, monkeypatch, act):
-    """The remote is asked last: what it does not have yet when it is asked is pending before."""
+def test_what_is_delivered_while_it_is_looked_for_is_found(front, monkeypatch, act, before):
+    """Before the look at the queue, or after it: the remote is asked last, and what it does not have then was pending."""
     put(front.backend, KEY, b"x")
     looked = front.queue.newest
 
     def late(alias, key):
-        found = looked(alias, key)
         monkeypatch.undo()
+        found = looked(alias, key)
         front.deliver()
-        return found
+        return looked(alias, key) if before else found
 
     monkeypatch.setattr(front.queue, "newest", late)
     if act == "head":

@@ -62,6 +62,7 @@ class RemoteOptions:
     seconds; ``max_attempts`` are those of one request. A file of more than ``multipart_threshold`` bytes goes in parts
     of ``part_size`` bytes. ``authorities`` is a file of certificates (PEM) to trust instead of the system's.
     ``addressing`` is ``path`` or ``virtual``. ``signed_payload`` None signs the SHA-256 of bodies without TLS only.
+    ``via`` names, in a header of every request, who passes it on.
     """
 
     endpoint: str | None = None
@@ -78,6 +79,7 @@ class RemoteOptions:
     authorities: str | None = None
     addressing: str = "path"
     signed_payload: bool | None = None
+    via: str = ""
 
 
 def open_remote(options: RemoteOptions) -> RemoteBackend:
@@ -98,6 +100,7 @@ def open_remote(options: RemoteOptions) -> RemoteBackend:
         options.authorities,
         options.addressing == "virtual",
         options.signed_payload,
+        options.via,
     )
     return RemoteBackend(Remote(account, manner), options.multipart_threshold, options.part_size)
 

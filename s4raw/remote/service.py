@@ -59,7 +59,8 @@ _NOTHING = xml.Node("")
 class Manner:
     """How to make requests. Times are in seconds; ``attempts`` are those of one request.
 
-    ``signed_payload`` None signs the SHA-256 of a body where no TLS protects it.
+    ``signed_payload`` None signs the SHA-256 of a body where no TLS protects it. ``via`` is who passes requests on, if
+    that is to be told (RFC 9110, 7.6.3).
     """
 
     connections: int = 25
@@ -69,6 +70,7 @@ class Manner:
     authorities: str | None = None
     virtual: bool = False
     signed_payload: bool | None = None
+    via: str = ""
 
 
 class Reply(NamedTuple):
@@ -244,9 +246,12 @@ class Remote:
             sent["x-amz-security-token"] = token
         region = self._regions.get(request.key.bucket, self._account.region)
         payload = self._payload(body, size)
-        return signing.sign_headers(
+        signed = signing.sign_headers(
             method, path, request.query, sent, access, secret, now=time.time(), region=region, payload=payload
         )
+        if self._manner.via:  # not signed: who passes the request on adds to it
+            signed["via"] = f"1.1 {self._manner.via}"
+        return signed
 
     def _payload(self, body: Body, size: int) -> str:
         """What is signed of a body."""

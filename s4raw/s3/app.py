@@ -91,6 +91,8 @@ class App:
             and not request.query
         ):
             return Answer(200, [("Content-Type", "text/plain")], b"ok\n")
+        if self._settings.name and self._settings.name in request.headers.get("via", ""):
+            raise S3Error("InvalidRequest", "The remote of this daemon is this daemon itself.", status=508)
         key, virtual = self._address(request)
         params = _params(request.query) if request.query else {}
         level = OBJECT if key.name else BUCKET if key.bucket else SERVICE

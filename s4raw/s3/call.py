@@ -45,7 +45,8 @@ class Settings(NamedTuple):
 
     ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
     ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of
-    URLs in answers. ``undelivered`` says what a write queue holds: of a bucket (empty: all), a prefix, at most so many.
+    URLs in answers. A request that came via ``name`` is the daemon's own, and is refused. ``undelivered`` says what a
+    write queue holds: of a bucket (empty: all), a prefix, at most so many.
     """
 
     credentials: Credentials
@@ -55,6 +56,7 @@ class Settings(NamedTuple):
     anonymous: bool = False
     max_object_size: int = 5 << 30
     scheme: str = "http"
+    name: str = ""
     undelivered: Callable[[str, str, int], tuple[Gauges, Sequence[Entry]]] | None = None
 
 

@@ -84,9 +84,10 @@ def serve(options: Options) -> None:
     with ExitStack() as held:
         front = None
         if options.upstream is not None:
-            front = open_front(options.upstream, held, log, options.grace_seconds)
+            name = f"s4raw-{os.urandom(8).hex()}"
+            front = open_front(options.upstream, name, held, log, options.grace_seconds)
             backend, where = front.backend, front.where
-            settings = settings._replace(undelivered=front.undelivered)
+            settings = settings._replace(undelivered=front.undelivered, name=name)
         else:
             backend, where = open_backend(options)
             held.callback(backend.close)

@@ -75,8 +75,8 @@ class Front:
             )
 
 
-def open_front(upstream: Upstream, held: ExitStack, log: Log, grace_seconds: float) -> Front:
-    """Open the remote, and the queue. What is to be closed goes to ``held``. Raises ConfError.
+def open_front(upstream: Upstream, name: str, held: ExitStack, log: Log, grace_seconds: float) -> Front:
+    """Open the remote, which is told ``name``, and the queue. What is to be closed goes to ``held``. Raises ConfError.
 
     Leaving it takes up to ``grace_seconds``, and at most 10, for what is on its way to the remote.
     """
@@ -89,6 +89,7 @@ def open_front(upstream: Upstream, held: ExitStack, log: Log, grace_seconds: flo
         connections=upstream.connections,
         authorities=upstream.authorities,
         addressing=upstream.addressing,
+        via=name,
         connect_timeout=CONNECT_SECONDS,
         max_attempts=ATTEMPTS,
     )

@@ -1,5 +1,6 @@
 """The S3 daemon as a process that can be killed, limited and looked at, and raw HTTP to it."""
 
+import gc
 import os
 import re
 import resource
@@ -234,6 +235,7 @@ class Daemon:
     def close_clients(self) -> None:
         while self._clients:
             self._clients.pop().close()
+        gc.collect()  # an error that is still held may hold its connection
 
     def leaks(self) -> list[str]:
         """What its processes hold beyond what they held when they had just started."""

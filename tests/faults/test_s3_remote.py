@@ -1,12 +1,14 @@
 """An S3 daemon in front of another one: what a client does to the one is done at the other, and told as it says it."""
 
 import os
+import socket
 import subprocess
 import sys
 from contextlib import closing
 
 import pytest
 from botocore.exceptions import ClientError
+from proxy import Proxy
 from s3_daemon import ACCESS_KEY, SECRET_KEY
 from s3_fronts import Passing, Queueing, back_and_front
 from test_s3_queue import BUCKET, ODD, PART, body_of, code_of, content, etag_of, names, put_parts
@@ -174,6 +176,20 @@ def test_a_daemon_in_front_of_itself_is_refused(tmp_path):
     for address in (f"127.0.0.1:{port}", f"0.0.0.0:{port}"):
         for there in (f"http://127.0.0.1:{port}", f"http://localhost:{port}/"):
             assert "is this daemon itself" in start(tmp_path, "--address", address, "--remote", there)
+
+
+def test_a_daemon_that_is_its_own_remote_by_another_address_refuses(tmp_path):
+    listener = socket.create_server(("127.0.0.1", 0))
+    front = Passing(tmp_path, "--remote", "http://{}:{}".format(*listener.getsockname()))
+    with closing(Proxy(listener, ("127.0.0.1", front.start().port))):
+        try:
+            with closing(front.raw()) as raw:
+                for target in ("/", f"/{BUCKET}/key"):
+                    reply = raw.ask("GET", target)
+                    assert reply.status == 508 and b"this daemon itself" in reply.body
+        finally:
+            assert front.stop() == 0
+            front._cut_lifeline()
 
 
 @pytest.mark.parametrize(

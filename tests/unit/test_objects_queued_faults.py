@@ -241,7 +241,7 @@ def test_what_is_delivered_while_a_list_is_made_is_on_it_once(front, monkeypatch
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("act", ["head", "get", "copy", "tag", "if_match"])
 def test_what_is_delivered_while_it_is_looked_for_is_found(front, monkeypatch, act, before):
-    """Before the look at the queue, or after it: the remote is asked last, and what it does not have then was pending."""
+    """Before the look at the queue, or after it: the remote is asked last, and lacks only what was pending."""
     put(front.backend, KEY, b"x")
     looked = front.queue.newest
 

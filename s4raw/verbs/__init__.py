@@ -40,6 +40,7 @@ MODULES = {
     "local": "ring",
     "completion": "completion",
     "s3": "s3",
+    "send": "send",
 }
 FAMILIES = ("s3",)  # verbs whose second word says which
 

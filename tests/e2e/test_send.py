@@ -1,4 +1,4 @@
-"""``send.py`` as a command, against a daemon of these tests that says what they want, and breaks off where they want."""
+"""``send.py`` as a command, against a daemon of these tests that says what they want, and breaks off where they do."""
 
 import json
 import os

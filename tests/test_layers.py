@@ -101,6 +101,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what is to reach a remote store
     "queue": set(),
     "queue.entries": {"keys", "objects.base", "objects.sources"},
+    "queue.rows": {"errors", "keys", "objects", "objects.codec", "objects.base", "objects.sources", "queue.entries"},
+    "queue.journal": {"disk", "errors", "queue.rows"},
+    "queue.backlog": {"queue.rows"},
+    "queue.room": {"errors", "queue.entries"},
+    "queue.spool": {"disk", "errors", "objects.base", "objects.filling", "objects.sources"},
+    "queue.files": {"errors", "objects.sources", "queue.entries"},
+    "queue.queue": {
+        *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal", "queue.room"),
+        *("queue.rows", "queue.spool"),
+    },
+    "queue.pace": set(),
+    "queue.pusher": {
+        *("errors", "log", "objects.base", "objects.sources", "queue.entries", "queue.files", "queue.pace"),
+        "queue.queue",
+    },
     # S3: what clients speak
     "s3": set(),
     "s3.errors": {"errors"},
@@ -277,6 +292,7 @@ OWNERS: dict[str, set[str]] = {
     "_socket": {"net"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
     "ssl": {"s3.tls"},
+    "sqlite3": {"queue.journal"},
     "selectors": set(),
     "socketserver": set(),
     "asyncio": set(),

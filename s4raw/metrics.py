@@ -1,4 +1,7 @@
-"""Counters and histograms, and the text in which Prometheus reads them (exposition format 0.0.4). Any thread may count."""
+"""Counters and histograms, and the text in which Prometheus reads them (exposition format 0.0.4).
+
+Any thread may count.
+"""
 
 from __future__ import annotations
 

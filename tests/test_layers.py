@@ -92,7 +92,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
-    "running": {"log", "net", "serving", "syscalls", "workers"},
+    "running": {"log", "net", "syscalls", "workers"},
+    "unix": {"errors", "net"},
+    "metrics": set(),
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),
@@ -242,6 +244,32 @@ MAY_IMPORT: dict[str, set[str]] = {
             "objects.filling",
         ),
     },
+    # the uploader
+    "push": set(),
+    "push.protocol": {"errors", "keys"},
+    "push.roots": {"errors"},
+    "push.deliveries": {"errors"},
+    "push.transfers": {"errors", "log"},
+    "push.systemd": {"__init__", "unix"},
+    "push.aliases": {
+        *("errors", "handshake", "keys", "ring"),
+        *("objects.base", "objects.remote", "objects.ring", "push.protocol"),
+    },
+    "push.uploader": {
+        *("__init__", "errors", "metrics", "objects.base", "objects.sources", "queue.entries", "queue.queue"),
+        *("push.aliases", "push.deliveries", "push.protocol", "push.roots"),
+    },
+    "push.session": {
+        *("errors", "log", "net", "serving"),
+        *("push.deliveries", "push.protocol", "push.uploader"),
+    },
+    "push.status": {"metrics", "push.protocol", "push.uploader", "s3.http"},
+    "push.daemon": {
+        *("__init__", "errors", "log", "net", "running", "serving", "unix"),
+        *("objects.remote", "queue.entries", "queue.pusher", "queue.queue", "s3.http", "s3.session"),
+        *("push", "push.aliases", "push.roots", "push.session", "push.status", "push.systemd", "push.transfers"),
+        "push.uploader",
+    },
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -254,6 +282,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments", "errors"},
+    "verbs.push": {"arguments", "errors", "push.daemon", "queue.entries", "s3.daemon"},
     "verbs.s3": {"arguments", "s3.daemon", "verbs.s3_client"},
     "verbs.s3_client": {
         *("arguments", "output", "errors", "keys", "bodies"),
@@ -289,7 +318,7 @@ OWNERS: dict[str, set[str]] = {
     "docopt": {"arguments"},
     "awscrt": {"s3.checksums"},
     "socket": set(),  # net has what it wraps
-    "_socket": {"net"},
+    "_socket": {"net", "unix"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
     "ssl": {"s3.tls"},
     "sqlite3": {"queue.journal"},

@@ -47,7 +47,9 @@ class Aliases:
     """The places that were configured, all open. The default one has the name ``""`` here, and in the queue."""
 
     def __init__(
-        self, places: Mapping[str, Place], options: Callable[[Mapping[str, str]], RemoteOptions] = lambda each: RemoteOptions(**each)  # type: ignore[arg-type]
+        self,
+        places: Mapping[str, Place],
+        options: Callable[[Mapping[str, str]], RemoteOptions] = lambda each: RemoteOptions(**each),  # type: ignore[arg-type]
     ) -> None:
         """``options`` makes those of a remote out of what is special about it. Raises ConfError.
 
@@ -134,7 +136,7 @@ def read_config(path: str) -> dict[str, Place]:
 
 def _read_place(where: str, _name: str, table: Any) -> Place:
     if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
-        raise ConfError(f"{where}: need lines NAME = \"TEXT\"")
+        raise ConfError(f'{where}: need lines NAME = "TEXT"')
     if unknown := table.keys() - {"ring", *_TEXTS, *_KEYS}:
         raise ConfError(f"{where}: unknown: {', '.join(sorted(unknown))}")
     if "ring" in table:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from s4raw import running, unix
-from s4raw.errors import ConfError, S4Error, UsageError
+from s4raw.errors import S4Error
 from s4raw.log import Log
 from s4raw.net import Socket, Stream, adopt, listen
 from s4raw.objects.remote import RemoteOptions

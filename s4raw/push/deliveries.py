@@ -1,4 +1,4 @@
-"""What clients wait for: entries of the queue that are on their way. It knows nothing of connections or of the queue."""
+"""What clients wait for: entries of the queue that are on their way. Knows nothing of connections, or of the queue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from s4raw.errors import S4Error
+
 
 class Delivery:
     """One entry that a client waits for. ``wake`` is called, once or more, after something has changed.

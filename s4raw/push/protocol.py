@@ -29,7 +29,8 @@ _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 class Push(NamedTuple):
     """A file that is to be stored. ``wait`` is how many seconds its sender waits for that; None: as long as it takes.
 
-    In the old dialect, ``plain``, the path may be relative, to the daemon's directory. ``headers`` and ``metadata`` go to the object.
+    In the old dialect, ``plain``, the path may be relative, to the daemon's directory. ``headers`` and ``metadata`` go
+    to the object.
     """
 
     path: bytes
@@ -105,7 +106,7 @@ class Lines:
         self._buffer += data
 
     def next(self) -> bytes | None:
-        """The next line without its end, or None: more bytes, please. Raises Malformed; then nothing more can be read."""
+        """The next line without its end, or None: more bytes, please. Raises Malformed, after which there is no next."""
         buffer = self._buffer
         end = buffer.find(b"\n", self._searched)
         if max(end, len(buffer) if end < 0 else 0) > MAX_LINE:
@@ -134,7 +135,8 @@ def _parse_plain(line: bytes) -> Push:
     words = line.rstrip(b" \t\r\n\v\f").split(b" ")
     if len(words) != 2 or not words[0]:
         raise _malformed(
-            f"need FILENAME ALIAS/BUCKET/KEY with one space between them (names with spaces go as JSON), got {line[:200]!r}",
+            "need FILENAME ALIAS/BUCKET/KEY with one space between them (names with spaces go as JSON), "
+            f"got {line[:200]!r}",
             plain=True,
         )
     path, place = words

@@ -47,6 +47,4 @@ class Roots:
         if found.endswith(_DELETED) and not os.fstat(fd).st_nlink:
             raise LocalFileError(f"{os.fsdecode(path)}: the file was deleted")
         if not any(found.startswith(root) for root in self._roots):
-            raise LocalFileError(
-                f"{os.fsdecode(path)}: not below a directory that may be read (--allow-root)"
-            )
+            raise LocalFileError(f"{os.fsdecode(path)}: not below a directory that may be read (--allow-root)")

@@ -36,8 +36,6 @@ RECEIVE = 16 << 10  # bytes at once
 MAX_PENDING = 1024  # answers that a client may wait for before more of its lines are read
 LOOK_SECONDS = 30.0  # after which a delivery is looked for, were its end ever missed
 LEFT_SECONDS = 60.0  # a client that has sent all that it will may still read, or have left: nobody can know
-DROP_SECONDS = 0.02  # between two looks whether an attempt that has failed is over
-DROP_TRIES = 50
 STOPPING = "the uploader is stopping"
 
 
@@ -146,7 +144,7 @@ class Session:
         if request.ack == QUEUED:
             return answer(ok=True, id=id, state=QUEUED)
         delivery = self._uploader.deliveries.watch(id, self._waker())
-        self._look(delivery)
+        self._uploader.look(delivery)
         return _Pending(delivery, request)
 
     def _is_there(self) -> bool:
@@ -199,14 +197,11 @@ class Session:
         if self._left_at or self._stream.gone():
             return self._still_queued(pending, str(error))
         delivery = pending.delivery
-        for _ in range(DROP_TRIES):
-            if self._uploader.give_up(delivery.id, error):
-                return refusal(str(error), pending.plain, id=delivery.id)
-            self._look(delivery)
-            if delivery.done:
-                return self._outcome(pending)
-            time.sleep(DROP_SECONDS)
-        return None  # the next attempt has begun, and may do better
+        if self._uploader.give_up(delivery.id, error):
+            return refusal(str(error), pending.plain, id=delivery.id)
+        delivery.failed = False
+        self._uploader.look(delivery)
+        return self._outcome(pending) if delivery.done else None  # the next attempt has begun, and may do better
 
     def _still_queued(self, pending: _Pending, reason: str) -> bytes:
         return refusal(f"{reason}; it stays queued", pending.plain, id=pending.delivery.id, state=QUEUED)
@@ -230,7 +225,7 @@ class Session:
         if here:
             self._take()
         elif not woken:
-            self._look(first.delivery)
+            self._uploader.look(first.delivery)
 
     def _take(self) -> bool:
         """Receive what is here; whether there is something to do with it."""
@@ -240,12 +235,6 @@ class Session:
             return True
         self._lines.feed(data)
         return b"\n" in data or self._lines.size > MAX_LINE
-
-    def _look(self, delivery: Delivery) -> None:
-        """Whether a delivery has ended already, or without our being told."""
-        done, error = self._uploader.state(delivery.id)
-        if done:
-            delivery.done, delivery.error = True, error
 
 
 def refuse(stream: Stream) -> None:

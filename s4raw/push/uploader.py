@@ -13,7 +13,7 @@ from s4raw.metrics import Counter, Gauge, Histogram, exposition
 from s4raw.objects.base import Attributes
 from s4raw.objects.sources import Identity
 from s4raw.push.aliases import Aliases
-from s4raw.push.deliveries import Deliveries
+from s4raw.push.deliveries import Deliveries, Delivery
 from s4raw.push.protocol import DEFAULT_ALIAS, Drop, Flush, List, Push, Request, Retry, Status
 from s4raw.push.roots import Roots
 from s4raw.queue.entries import Entry, Order
@@ -37,7 +37,9 @@ class Uploader:
         self._roots = roots
         self._directory = os.getcwdb()
         self._since = time.time()
-        self.requests = Counter("s4raw_push_requests_total", "Files that clients asked to store.", "result", (ACCEPTED, REFUSED))
+        self.requests = Counter(
+            "s4raw_push_requests_total", "Files that clients asked to store.", "result", (ACCEPTED, REFUSED)
+        )
         self.connections = Counter("s4raw_push_connections_total", "Connections of clients.")
         self._uploads = Counter("s4raw_push_uploads_total", "Attempts to store a file.", "result", (STORED, FAILED))
         self._bytes = Counter("s4raw_push_stored_bytes_total", "Bytes of the files that were stored.")
@@ -90,12 +92,18 @@ class Uploader:
             if self.deliveries.stopped:
                 raise Busy("the uploader is stopping")
 
-    def state(self, id: int) -> tuple[bool, S4Error | None]:
-        """Whether an entry has left the queue, and the error that it was dropped with."""
+    def look(self, delivery: Delivery) -> None:
+        """See for oneself what became of a delivery: its end may have come before anybody watched."""
         try:
-            return True, self.queue.wait(id, 0.0)
+            delivery.error = self.queue.wait(delivery.id, 0.0)
+            delivery.done = True
+            return
         except (PeerTimeout, Busy):
-            return False, None
+            pass
+        found = self.queue.entries(after=delivery.id - 1, limit=1)
+        if found and found[0].id == delivery.id and found[0].attempts and not delivery.failed:
+            delivery.error = S4Error(found[0].error)
+            delivery.failed = True
 
     def give_up(self, id: int, error: S4Error) -> bool:
         """Drop an entry whose client is told why; False while that cannot be done because it is in flight."""

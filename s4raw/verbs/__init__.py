@@ -41,6 +41,9 @@ MODULES = {
     "completion": "completion",
     "s3": "s3",
     "push": "push",
+    "send": "send",
+}
+FAMILIES = ("s3", "push")  # verbs whose second word says which
 }
 FAMILIES = ("s3", "push")  # verbs whose second word says which
 

@@ -6,6 +6,7 @@ import os
 
 from s4raw.arguments import Arguments, Verb, bytes_of
 from s4raw.errors import UsageError
+from s4raw.verbs import push_client
 
 DEFAULT = "run"  # what the family's name alone does
 FAMILY = """\
@@ -16,6 +17,12 @@ Usage: s4raw push [run] [options]
 
 Verbs:
   run                run the daemon; so does s4raw push alone
+  status             how much is queued, since when, and what was done
+  list               what is queued
+  retry [ID]...      try files again at once, also those that were set aside
+  drop ID...         take files out of the queue
+  flush              wait until all that is queued has been stored
+  report LOG...      how long uploads took, by host
 
 Each has its own text: s4raw push VERB --help
 
@@ -67,6 +74,7 @@ How:
   --lifeline-fd N        stop when this descriptor, inherited from the parent, reaches its end
   -h, --help             show this text
 """,
+    **push_client.USAGE,
 }
 
 
@@ -153,4 +161,4 @@ def _uid(text: str) -> int:
         raise UsageError(f"--allow-uid: there is no user {text!r}") from None
 
 
-VERBS: dict[str, Verb] = {"run": run}
+VERBS: dict[str, Verb] = {"run": run, **push_client.VERBS}

@@ -324,10 +324,9 @@ OWNERS: dict[str, set[str]] = {
     "docopt": {"arguments"},
     "awscrt": {"s3.checksums"},
     "socket": set(),  # net has what it wraps
-    "_socket": {"net", "unix"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
     "socket": {"send"},  # net has what it wraps
-    "_socket": {"net", "send"},
+    "_socket": {"net", "unix", "send"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing", "send"},
     "matplotlib": {"push.pictures"},
     "ssl": {"s3.tls"},

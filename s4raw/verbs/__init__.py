@@ -44,8 +44,6 @@ MODULES = {
     "send": "send",
 }
 FAMILIES = ("s3", "push")  # verbs whose second word says which
-}
-FAMILIES = ("s3", "push")  # verbs whose second word says which
 
 
 def load(verb: str) -> tuple[str, Verb]:

@@ -1,5 +1,6 @@
 """The uploader as a process that can be stopped, killed, started again and asked, and the clients of old and new."""
 
+import http.client
 import json
 import os
 import re
@@ -7,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +40,91 @@ def clean_environment(directory: Path, **more: str) -> dict[str, str]:
         "HOME": str(directory),
         **more,
     }
+
+
+class RemoteS3:
+    """``s4raw s3 run`` over a directory, as the remote: it can be paused, killed, and started again on its port."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self._log = directory / "s3.log"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> "RemoteS3":
+        """Start it, or start it again."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        seen = len(self._log.read_text()) if self._log.exists() else 0
+        arguments = ["s3", "run", "--address", f"127.0.0.1:{self.port}", "--local", str(self.directory / "data")]
+        with open(self._log, "ab") as log:
+            self.process = process = subprocess.Popen(
+                [sys.executable, "-m", "s4raw", *arguments, "--anonymous", "--access-log"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=clean_environment(self.directory),
+            )
+        pattern = re.compile(r"start http://127\.0\.0\.1:(\d+),")
+        wait_for(lambda: process.poll() is not None or pattern.search(self._log.read_text()[seen:]), "the remote")
+        started = pattern.search(self._log.read_text()[seen:])
+        assert started, self._log.read_text()
+        self.port = int(started[1])
+        return self
+
+    def pause(self) -> None:
+        """From here on it is silent."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """And goes on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def request(self, method: str, target: str) -> tuple[int, dict[str, str], bytes]:
+        """One request, unsigned: the status, headers with names in lower case, the body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        try:
+            connection.request(method, target)
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def make_bucket(self, name: str) -> None:
+        assert self.request("PUT", f"/{name}")[0] == 200
+
+    def get(self, bucket: str, key: str) -> bytes | None:
+        """An object's bytes, None if there is none."""
+        status, _, body = self.request("GET", f"/{bucket}/{urllib.parse.quote(key, safe='')}")
+        assert status in (200, 404), (status, body)
+        return body if status == 200 else None
+
+
+@contextmanager
+def remote_s3(directory: Path, *buckets: str) -> Iterator[RemoteS3]:
+    """A started remote with these buckets."""
+    remote = RemoteS3(directory)
+    try:
+        remote.start()
+        for bucket in buckets:
+            remote.make_bucket(bucket)
+        yield remote
+    finally:
+        if remote.process is not None and remote.process.poll() is None:
+            remote.kill()
 
 
 class Client:

@@ -382,6 +382,19 @@ class Channel(Stream):
             self.read_into(scratch)
 
 
+def readable(fd: int) -> bool:
+    """Whether a socket has bytes, or has ended: of a connection on which nothing is due, that it is of no use."""
+    return _poll(fd, select.POLLIN, 0.0)
+
+
+def keep_alive(sock: Socket, idle_seconds: int) -> None:
+    """Send small requests at once, and let the kernel ask an idle peer whether it is still there."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle_seconds // 3))
+
+
 def _poll(fd: int, events: int, seconds: float) -> bool:
     if fd < 0:
         return True

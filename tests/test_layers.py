@@ -183,9 +183,44 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
     # S3: our own client
-    "s3.client": {"errors", "keys", "s3", "s3.errors", "s3.signing", "s3.tls", "s3.xml"},
-    "s3.described": {"keys", "s3.client", "s3.signing"},
-    "s3.transfer": {"errors", "keys", "s3", "s3.checksums", "s3.client", "s3.xml"},
+    "s3.connection": {"errors", "net"},
+    "s3.client": {"errors", "keys", "s3", "s3.connection", "s3.errors", "s3.signing", "s3.tls", "s3.xml"},
+    "s3.described": {"keys", "s3.client", "s3.connection", "s3.signing"},
+    "s3.transfer": {"errors", "keys", "s3", "s3.checksums", "s3.client", "s3.connection", "s3.xml"},
+    # a remote S3
+    "remote": set(),
+    "remote.credentials": {"errors"},
+    "remote.pool": {"errors", "s3.connection"},
+    "remote.refusals": {"errors", "s3.client", "s3.connection"},
+    "remote.service": {
+        *("errors", "keys", "remote", "remote.credentials", "remote.pool", "remote.refusals"),
+        *("s3", "s3.client", "s3.connection", "s3.errors", "s3.signing", "s3.tls", "s3.xml"),
+    },
+    "remote.values": {"errors", "objects.base", "s3.conditions", "s3.headers"},
+    "remote.bodies": {"errors", "objects.base", "objects.sources", "s3.connection"},
+    "remote.reading": {"errors", "keys", "objects.base", "remote.pool", "remote.service", "s3.connection"},
+    "remote.listing": {
+        *("errors", "keys", "objects.base", "remote.service", "remote.values"),
+        *("s3", "s3.client", "s3.conditions", "s3.errors", "s3.xml"),
+    },
+    "remote.buckets": {
+        *("errors", "keys", "objects.base", "remote", "remote.listing", "remote.service", "remote.values"),
+        *("s3", "s3.client", "s3.xml"),
+    },
+    "remote.uploading": {
+        *("errors", "keys", "objects.base", "objects.sources", "remote", "remote.bodies", "remote.service"),
+        *("remote.values", "s3", "s3.client", "s3.connection", "s3.xml"),
+    },
+    "remote.parts": {
+        *("errors", "keys", "objects.base", "objects.sources", "remote", "remote.bodies", "remote.service"),
+        *("remote.uploading", "remote.values", "s3.client", "s3.connection"),
+    },
+    # the one backend that knows of HTTP: it is a client of it
+    "objects.remote": {
+        *("errors", "keys", "objects.base", "objects.sources", "s3.client"),
+        *("remote", "remote.bodies", "remote.buckets", "remote.credentials", "remote.listing", "remote.parts"),
+        *("remote.reading", "remote.service", "remote.uploading", "remote.values"),
+    },
     # S3: the daemon
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
     "s3.daemon": {
@@ -331,6 +366,8 @@ OWNERS: dict[str, set[str]] = {
     "matplotlib": {"push.pictures"},
     "ssl": {"s3.tls"},
     "sqlite3": {"queue.journal"},
+    "ssl": {"s3.tls", "s3.connection"},
+    "botocore": {"remote.credentials"},
     "selectors": set(),
     "socketserver": set(),
     "asyncio": set(),

@@ -155,11 +155,10 @@ def test_a_compressed_log_is_read_whatever_its_name(tmp_path, report):
 
 def test_a_log_that_cannot_be_read_is_named(tmp_path, report):
     whole = gzip.compress(OLD.encode() + random.Random(1).randbytes(10_000))
-    damaged = bytearray(whole)
-    damaged[5000] ^= 0xFF
     (tmp_path / "cut.gz").write_bytes(whole[:5000])
-    (tmp_path / "damaged.gz").write_bytes(damaged)
-    for name in ("none.log", "cut.gz", "damaged.gz", "."):
+    for place in (5, 300, 5000):
+        (tmp_path / f"damaged{place}.gz").write_bytes(whole[: 2 * place] + b"\xff\0\xff" + whole[2 * place + 3 :])
+    for name in ("none.log", "cut.gz", "damaged5.gz", "damaged300.gz", "damaged5000.gz", "."):
         with pytest.raises(LocalFileError, match=f"^log {tmp_path / name}: "):
             report(tmp_path / name)
 

@@ -50,6 +50,7 @@ WINDOW = 128  # requests without an answer
 MAX_LINE = 64 << 10
 CONNECT_SECONDS = 10.0
 GRACE_SECONDS = 2.0  # for an answer to arrive that was given in time
+FIRST_PAUSE = 0.02  # seconds until a connection is tried again; then twice as long, up to a second
 
 
 class SendError(Exception):
@@ -62,26 +63,19 @@ class SendError(Exception):
 
 
 class Connection:
-    """A connection to the daemon. Raises ConnectionError when none could be made in ``patience`` seconds (0: one try).
+    """A connection to the daemon. Raises ConnectionError when there is none in ``timeout`` seconds; it tries once.
 
     All errors name the daemon's address. A bad port in the environment is a ValueError.
     """
 
-    def __init__(self, path: str | None = None, patience: float = 0.0) -> None:
+    def __init__(self, path: str | None = None, timeout: float = CONNECT_SECONDS) -> None:
         target, self.where = _address(path)
         self.received = b""
-        deadline, pause = time.monotonic() + patience, 0.02
-        while True:
-            try:
-                self.socket = _connect(target, min(patience or CONNECT_SECONDS, CONNECT_SECONDS))
-                return
-            except OSError as error:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    reason = error.strerror or error
-                    raise ConnectionError(f"cannot reach the push daemon at {self.where}: {reason}") from None
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, 1.0)
+        try:
+            self.socket = _connect(target, timeout)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConnectionError(f"cannot reach the push daemon at {self.where}: {reason}") from None
 
     def request(self, what: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """Ask for something and wait for the answer. Raises SendError for one that is no JSON object; OSError."""
@@ -305,6 +299,7 @@ class _Pump:
         self._ended = False
         self._unanswered: list[_Order] = []
         self._out = bytearray()
+        self._pause = FIRST_PAUSE
         self._connection: Connection | None = None
 
     def __enter__(self) -> _Pump:
@@ -323,9 +318,7 @@ class _Pump:
                 return
             try:
                 if self._connection is None and self._unanswered:
-                    self._connection = Connection(self._options.path, max(self._unanswered[0].left() or 0.0, 0.0))
-                    for order in self._unanswered:
-                        self._put(order)
+                    self._open()
                 self._turn()
             except OSError as error:
                 self._lost(error, connected=self._connection is not None)
@@ -347,6 +340,13 @@ class _Pump:
             return
         self._unanswered.append(order)
         if self._connection is not None:
+            self._put(order)
+
+    def _open(self) -> None:
+        left = self._unanswered[0].left()
+        seconds = CONNECT_SECONDS if left is None else min(max(left, 0.1), CONNECT_SECONDS)
+        self._connection = Connection(self._options.path, seconds)
+        for order in self._unanswered:
             self._put(order)
 
     def _put(self, order: _Order) -> None:
@@ -377,6 +377,7 @@ class _Pump:
                 raise ConnectionAbortedError(f"the push daemon at {connection.where} answered what was not asked")
             for line in lines:
                 self._judge(self._unanswered.pop(0), line, connection.where)
+                self._pause = FIRST_PAUSE
         elif happened:
             del self._out[: connection.send(self._out, socket.MSG_DONTWAIT)]
 
@@ -405,8 +406,9 @@ class _Pump:
             else:
                 text = f"{_said(error)}; it may be queued" if order.sent else _said(error)
                 self._failed(order.file, order.dest, type(error)(text))
-        if connected and self._unanswered:
-            time.sleep(min(0.01 * 2 ** min(self._unanswered[0].sent, 7), 1.0))
+        if self._unanswered:
+            time.sleep(min(self._pause, max(self._unanswered[0].left() or 0.0, FIRST_PAUSE)))
+            self._pause = min(2 * self._pause, 1.0)
 
 
 def _said(error: BaseException) -> str:

@@ -219,7 +219,9 @@ def test_what_was_on_a_lost_connection_is_sent_once_more():
     assert shown.endswith("it was closed; it may be queued\n")
 
 
-@pytest.mark.parametrize("answer", [b"too many connections\n", b"[]\n", b'{"ok":false}\n', b'{"ok":"true"}\n', b"{}\n"])
+@pytest.mark.parametrize(
+    "answer", [b"too many connections\n", b"[]\n", b'{"ok":false}\n', b'{"ok":"true"}\n', b"{}\n", 2 * STORED]
+)
 def test_no_other_answer_is_success(answer):
     with daemon(lambda line: answer) as found:
         call(found, "--queued", "/x", "a/b/c", code=1)
@@ -262,11 +264,11 @@ def test_of_many_pairs_a_bounded_number_is_unanswered():
     assert beyond == [False, False]
 
 
-def test_neither_end_waits_for_the_other_to_read_first():
+def test_neither_end_waits_for_the_other_to_read_first(tmp_path):
     long = b"x" * 30_000
     answer = b'{"ok":false,"error":"%s"}\n' % (b"y" * 60_000)
     pairs = b"".join(b"/%s/%d a/b/c\n" % (long, number) for number in range(200))
-    with daemon(lambda line: answer) as found:
+    with daemon(lambda line: answer, str(tmp_path / "socket")) as found:  # whose buffers are small
         shown = call(found, "-", input=pairs, code=1)
     assert len(shown.splitlines()) == len(found.lines) == 200
 

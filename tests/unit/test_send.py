@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +46,14 @@ def test_a_copy_of_it_runs_under_python_3_8(tmp_path):
 
 
 def test_its_start_imports_nothing_that_is_slow():
-    code = "import sys; from s4raw import send; send._quoted('x'); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
-    assert not {"json", "re", "typing", "socket", "argparse", "collections", "enum"} & set(done.stdout.split())
+    code = "import sys; from s4raw import send; print(send.main(['--queued', 'x', 'a/b/c']), *sys.modules)"
+    environment = {**os.environ, "S3DAEMON_SOCKET": "", "S3DAEMON_HOST": "localhost", "S3DAEMON_PORT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    code, *modules = done.stdout.split()
+    assert code == "1"
+    assert not {"json", "re", "typing", "socket", "argparse", "collections", "enum", "encodings.idna"} & set(modules)
 
 
 @given(NAMES, NAMES, st.none() | NAMES, st.none() | st.dictionaries(NAMES, NAMES), st.booleans(), st.booleans())
@@ -152,6 +158,15 @@ def test_the_environment_says_where_the_daemon_is(monkeypatch, host, port, where
     monkeypatch.setenv("S3DAEMON_SOCKET", "/run/x")
     assert send._address(None)[1] == "/run/x"
     assert send._address("/run/y")[1] == "/run/y"
+
+
+def test_each_address_of_a_name_is_tried(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in (1, listener.getsockname()[1])
+        ]
+        monkeypatch.setattr(send.socket, "getaddrinfo", lambda *_: found)
+        send._connect(("two-addresses", 1), 5.0).close()
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1", "\uff11"])

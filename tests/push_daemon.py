@@ -186,7 +186,7 @@ def old_send(port: int, filename: str, place: str) -> str:
 
 
 class PushDaemon:
-    """``s4raw push`` with options, whose queue is ``directory/queue`` over any number of starts.
+    """``s4raw push`` with options, whose ``queue`` (``directory/queue``) is the same over any number of starts.
 
     ``endpoint`` is that of the default remote; ``environment`` is added to a clean one. After ``start``: ``port`` (0:
     none), ``socket_path`` (empty: none) and ``http_port``. ``command`` is what runs in place of ``python -m s4raw``.
@@ -199,13 +199,14 @@ class PushDaemon:
         endpoint: str | None = None,
         environment: dict[str, str] | None = None,
         command: list[str] | None = None,
+        queue: Path | None = None,
     ) -> None:
         self.directory = directory
         self.options = options
         self.environment = clean_environment(directory, **(environment or {}))
         if endpoint:
             self.environment["S3_ENDPOINT_URL"] = endpoint
-        self.queue = directory / "queue"
+        self.queue = queue or directory / "queue"
         self.transfers_path = directory / "transfers.log"
         self.environment.setdefault("S3DAEMON_LOG", str(self.transfers_path))
         self.port = self.http_port = 0

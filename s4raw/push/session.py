@@ -72,7 +72,7 @@ class Session:
         try:
             self._run()
             if self._stopping and not self._left_at:
-                self._stream.linger()
+                _linger(self._stream)
         except _Ended:
             pass
         except S4Error as error:
@@ -246,6 +246,14 @@ def deny(stream: Stream) -> None:
     """Answer a user who may not ask."""
     try:
         stream.send(refusal("you are not a user who may ask here (--allow-uid)", True))
-        stream.linger()
     except S4Error:
+        return
+    _linger(stream)
+
+
+def _linger(stream: Stream) -> None:
+    """Let the client read the last answer, though it may have sent what nobody has read."""
+    try:
+        stream.linger()
+    except (S4Error, OSError):
         pass

@@ -38,6 +38,7 @@ def clean_environment(directory: Path, **more: str) -> dict[str, str]:
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "HOME": str(directory),
+        "PYTHONPATH": str(Path(__file__).parent.parent),  # a relative one would not do in another directory
         **more,
     }
 

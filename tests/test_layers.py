@@ -358,13 +358,10 @@ OWNERS: dict[str, set[str]] = {
     "xxhash": {"digest"},
     "docopt": {"arguments"},
     "awscrt": {"s3.checksums"},
-    "socket": set(),  # net has what it wraps
-    "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
     "socket": {"send"},  # net has what it wraps
     "_socket": {"net", "unix", "send"},
     "select": {"net", "serving", "workers", "procs", "bodies", "computing", "send"},
     "matplotlib": {"push.pictures"},
-    "ssl": {"s3.tls"},
     "sqlite3": {"queue.journal"},
     "ssl": {"s3.tls", "s3.connection"},
     "botocore": {"remote.credentials"},

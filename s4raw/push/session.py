@@ -180,6 +180,9 @@ class Session:
     def _outcome(self, pending: _Pending) -> bytes | None:
         """The answer to who waits for a delivery; None as long as there is none."""
         delivery = pending.delivery
+        if delivery.unsure:
+            delivery.unsure = False
+            self._uploader.look(delivery)
         if delivery.done:
             if delivery.error is not None:  # somebody has dropped it
                 return refusal(str(delivery.error), pending.plain, id=delivery.id)

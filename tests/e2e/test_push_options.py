@@ -119,7 +119,7 @@ def test_an_alias_is_another_remote_or_a_ring_and_one_that_is_unknown_the_defaul
 
 
 def test_at_its_limit_the_queue_refuses_or_lets_wait_and_never_drops(remote, tmp_path, file):
-    options = ("--limit-files", "2", "--http", "127.0.0.1:0")
+    options = ("--limit-files", "2")
     with push_daemon(tmp_path / "a", *options, "--full", "refuse", endpoint=remote.endpoint) as daemon:
         remote.pause()
         try:
@@ -201,26 +201,34 @@ def test_who_waits_for_what_is_dropped_is_told(remote, tmp_path, file):
 
 
 def test_a_client_that_says_nothing_is_let_go_and_one_that_waits_is_kept(remote, tmp_path, file):
-    with push_daemon(tmp_path / "push", "--idle-timeout", "0.5", endpoint=remote.endpoint) as daemon:
-        with daemon.connect() as silent, daemon.connect() as endless, daemon.connect() as waiting:
-            endless.write(b"/file a/b")
-            remote.pause()
-            try:
-                waiting.say(file=str(file), to="a/bucket/patient")
-                assert silent.rest() == endless.rest() == b""
-                waiting.say(do="status")
-            finally:
-                remote.resume()
-            assert waiting.heard()["state"] == "stored"
-            assert waiting.heard()["delivered"] == 1
+    with (
+        push_daemon(tmp_path / "push", "--idle-timeout", "0.5", endpoint=remote.endpoint) as daemon,
+        daemon.connect() as silent,
+        daemon.connect() as endless,
+        daemon.connect() as waiting,
+    ):
+        endless.write(b"/file a/b")
+        remote.pause()
+        try:
+            waiting.say(file=str(file), to="a/bucket/patient")
+            assert silent.rest() == endless.rest() == b""
+            waiting.say(do="list")
+        finally:
+            remote.resume()
+        assert waiting.heard()["state"] == "stored"
+        assert waiting.heard()["ok"]
 
 
 def test_connections_beyond_the_limit_are_told(remote, tmp_path):
-    with push_daemon(tmp_path / "push", "--max-connections", "2", endpoint=remote.endpoint) as daemon:
-        with daemon.connect() as first, daemon.connect() as second, daemon.connect() as third:
-            assert b"too many connections" in third.rest()
-            assert first.ask(do="status")["ok"]
-            assert second.ask(do="status")["ok"]
+    with (
+        push_daemon(tmp_path / "push", "--max-connections", "2", endpoint=remote.endpoint) as daemon,
+        daemon.connect() as first,
+        daemon.connect() as second,
+        daemon.connect() as third,
+    ):
+        assert b"too many connections" in third.rest()
+        assert first.ask(do="status")["ok"]
+        assert second.ask(do="status")["ok"]
 
 
 def test_systemd_hears_when_it_serves_and_when_it_stops(remote, tmp_path):

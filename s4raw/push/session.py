@@ -220,7 +220,7 @@ class Session:
             if seconds <= 0:
                 raise _Ended
         reading = not self._left_at and len(self._pending) < MAX_PENDING
-        here, woken = self._stream.wait(self._eventfd, seconds, reading)
+        here, woken = self._connection.wait(self._eventfd, seconds, reading)
         if woken:
             os.eventfd_read(self._eventfd)
         if here and not reading:

@@ -458,7 +458,8 @@ def run(file: str, dest: str | None, options: Options, null: bool = False, name:
         nonlocal code
         code = 1
         where = " ".join(each if each.isprintable() else repr(each) for each in (file, dest) if each)
-        sys.stderr.write(f"{name}: {where}{where and ': '}{_said(error)}\n")
+        said = "".join(each if each.isprintable() else repr(each)[1:-1] for each in _said(error))
+        sys.stderr.write(f"{name}: {where}{where and ': '}{said}\n")
         sys.stderr.flush()
 
     try:

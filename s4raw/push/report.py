@@ -80,7 +80,8 @@ def host_of(path: str, pattern: re.Pattern[str] | None = None) -> str:
 
     A pattern is looked for in the whole path: its first group, if it has one, or all of it is the host.
     """
-    stem = _ENDINGS.sub("", os.path.basename(path))
+    name = os.path.basename(path)
+    stem = _ENDINGS.sub("", name) or name
     found = pattern.search(path) if pattern else HOST.match(stem)
     if found is None:
         return stem

@@ -227,7 +227,7 @@ class PushDaemon:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._seen = len(self.log())
         arguments = [*self._command, "push", "run", "--http", "127.0.0.1:0", "--queue", str(self.queue)]
-        if "--socket" not in self.options:
+        if "--socket" not in self.options and "S3DAEMON_PORT" not in self.environment:
             arguments += ["--address", "127.0.0.1:0"]
         self._cut_lifeline()
         reader, self._lifeline = os.pipe()

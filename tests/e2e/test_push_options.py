@@ -245,6 +245,33 @@ def test_systemd_hears_when_it_serves_and_when_it_stops(remote, tmp_path):
         assert said <= {b"WATCHDOG=1", b"STOPPING=1"}
 
 
+def test_the_environment_of_s3daemon_means_what_it_did(remote, tmp_path, file):
+    environment = {
+        "S3DAEMON_HOST": "127.0.0.1",
+        "S3DAEMON_PORT": "0",
+        "S3DAEMON_MAX_CONNECTIONS": "3",
+        "S3DAEMON_MAX_CLIENTS": "2",
+        "S3DAEMON_CONNECT_TIMEOUT": "2.5",
+        "S3DAEMON_MAX_RETRIES": "1",
+        "S3DAEMON_LOG": str(tmp_path / "its.log"),
+    }
+    with push_daemon(tmp_path / "push", endpoint=remote.endpoint, environment=environment) as daemon:
+        assert " 3 connections" in daemon.log()
+        remote.pause()
+        try:  # more clients than it works for at once wait for their turn, and none is refused
+            with daemon.connect() as client, daemon.connect() as other:
+                for number in range(4):
+                    client.say(file=str(file), to=f"a/bucket/turn{number}")
+                other.write(f"{file} a/bucket/turn4\n".encode())
+                wait_for(lambda: daemon.status()["in_flight"] == 2 and daemon.status()["entries"] == 5)
+                remote.resume()
+                assert [client.heard()["state"] for _ in range(4)] == ["stored"] * 4
+                assert other.sock.recv(4096) == b"Success"
+        finally:
+            remote.resume()
+        assert "turn4" in (tmp_path / "its.log").read_text()
+
+
 def test_a_daemon_that_cannot_start_says_why(tmp_path):
     for options, reason in (
         (("--allow-root", "/does/not/exist"), "no such directory"),

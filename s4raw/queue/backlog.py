@@ -62,7 +62,7 @@ class Backlog:
         self._items: dict[int, Item] = {}
         self._chains: dict[Place, list[Item]] = {}
         self._held = 0  # chains whose first entry is parked
-        self._ready: list[int] = []  # heaps; what is in them may be outdated
+        self._ready: list[int] = []  # heaps of the first of their chains; what is in them may be outdated
         self._waiting: list[tuple[float, int]] = []
         self._failures: dict[str, int] = {}  # to reach an alias, since it last answered
         self._away: dict[str, _Away] = {}
@@ -108,7 +108,7 @@ class Backlog:
         while self._waiting and self._waiting[0][0] <= now:
             due, id = heappop(self._waiting)
             item = self._items.get(id)
-            if item is not None and item.status == WAITING and item.due == due and self._first(item):
+            if item is not None and item.status == WAITING and item.due == due:
                 item.status = READY
                 heappush(self._ready, id)
         item = self._oldest_ready()
@@ -135,7 +135,7 @@ class Backlog:
         """The first entry of a heap that can have its turn; others before it are taken out."""
         while heap:
             item = self._items.get(heap[0])
-            if item is not None and item.status == READY and self._first(item):
+            if item is not None and item.status == READY:
                 return item
             heappop(heap)
         return None

@@ -148,8 +148,10 @@ def fill(root: str) -> None:
 
 def fill_with_rows(root: str) -> None:
     """Leave no room for the database itself: orders are refused, deliveries go on, and with room all goes on."""
-    target, count = Target(), 0
+    target, count = Target(), 300
     with opened(os.path.join(root, "q")) as queue:
+        for number in range(count):  # not in the database proper yet, which cannot grow any more soon
+            queue.add(Order("", key(f"first {number}" + "x" * 900), "delete"))
         with open(os.path.join(root, "others"), "wb", buffering=0) as others:
             fill_up(others.write)
         for _ in orders_until_full(queue):

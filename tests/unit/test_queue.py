@@ -173,6 +173,12 @@ def test_the_file_and_its_name_are_on_disk_before_the_row_is(tmp_path, file, mon
         ]
 
 
+def test_every_commit_is_on_disk_before_it_returns(queue):
+    database = queue._journal._database
+    assert database.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_many_at_once_share_a_commit(queue, threads):
     journal, gate, begun = queue._journal, threading.Event(), threading.Event()
     commit = journal._commit

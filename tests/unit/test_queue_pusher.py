@@ -215,6 +215,19 @@ def test_a_file_that_changes_while_it_is_sent_is_reported_as_that(queue, file):
     assert "changed" in error
 
 
+def test_a_file_that_changes_when_it_was_sent_but_not_acknowledged_is_reported_as_that(queue, file):
+    class Late(Target):
+        def put(self, key, source, *conditions):
+            info = super().put(key, source, *conditions)
+            append(file)
+            return info
+
+    queue.add(by_reference(file))
+    with pushing(queue, Late()):
+        ((_, error),) = parked(queue)
+    assert "changed" in error
+
+
 def test_a_link_or_another_mode_is_no_change(queue, file):
     queue.add(by_reference(file))
     os.link(file, file.parent / "link")

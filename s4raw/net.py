@@ -207,17 +207,6 @@ class Stream:
         """Whether bytes, or the end, come within ``seconds``."""
         return _poll(self._sock.fileno(), select.POLLIN, seconds)
 
-    def wait(self, other: int, seconds: float, reading: bool = True) -> tuple[bool, bool]:
-        """Wait for bytes, or the end, or for ``other`` to be readable; what has come: here, and there.
-
-        Not ``reading``, what comes here is only that the connection is closed both ways, or broken.
-        """
-        poller = select.poll()
-        poller.register(self._sock.fileno(), select.POLLIN if reading else 0)
-        poller.register(other, select.POLLIN)
-        ready = {fd for fd, _ in poller.poll(max(0.0, seconds) * 1000)}
-        return self._sock.fileno() in ready, other in ready
-
     def gone(self) -> bool:
         """Whether the peer closed its end."""
         return _poll(self._sock.fileno(), GONE, 0.0)

@@ -38,6 +38,7 @@ def clean_environment(directory: Path, **more: str) -> dict[str, str]:
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "HOME": str(directory),
+        "PYTHONPATH": str(Path(__file__).parent.parent),  # a relative one would not do in another directory
         **more,
     }
 
@@ -186,7 +187,7 @@ def old_send(port: int, filename: str, place: str) -> str:
 
 
 class PushDaemon:
-    """``s4raw push`` with options, whose queue is ``directory/queue`` over any number of starts.
+    """``s4raw push`` with options, whose ``queue`` (``directory/queue``) is the same over any number of starts.
 
     ``endpoint`` is that of the default remote; ``environment`` is added to a clean one. After ``start``: ``port`` (0:
     none), ``socket_path`` (empty: none) and ``http_port``. ``command`` is what runs in place of ``python -m s4raw``.
@@ -199,13 +200,14 @@ class PushDaemon:
         endpoint: str | None = None,
         environment: dict[str, str] | None = None,
         command: list[str] | None = None,
+        queue: Path | None = None,
     ) -> None:
         self.directory = directory
         self.options = options
         self.environment = clean_environment(directory, **(environment or {}))
         if endpoint:
             self.environment["S3_ENDPOINT_URL"] = endpoint
-        self.queue = directory / "queue"
+        self.queue = queue or directory / "queue"
         self.transfers_path = directory / "transfers.log"
         self.environment.setdefault("S3DAEMON_LOG", str(self.transfers_path))
         self.port = self.http_port = 0
@@ -225,7 +227,7 @@ class PushDaemon:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._seen = len(self.log())
         arguments = [*self._command, "push", "run", "--http", "127.0.0.1:0", "--queue", str(self.queue)]
-        if "--socket" not in self.options:
+        if "--socket" not in self.options and "S3DAEMON_PORT" not in self.environment:
             arguments += ["--address", "127.0.0.1:0"]
         self._cut_lifeline()
         reader, self._lifeline = os.pipe()

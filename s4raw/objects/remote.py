@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote
 
-from s4raw.errors import BadRange, NoSuchKey, NoSuchUpload, PreconditionFailed, Refused, S4Error, UsageError
+from s4raw.errors import (
+    BadRange,
+    InvalidPart,
+    NoSuchKey,
+    NoSuchUpload,
+    PreconditionFailed,
+    Refused,
+    S4Error,
+    UsageError,
+)
 from s4raw.keys import Key, check_key
 from s4raw.objects.base import (
     ALWAYS,
@@ -35,7 +44,7 @@ from s4raw.remote import buckets, listing, parts, uploading, values
 from s4raw.remote.bodies import StreamSending, read_source, spool
 from s4raw.remote.buckets import Buckets, Remembered
 from s4raw.remote.credentials import settle
-from s4raw.remote.reading import RemoteReading, span_of
+from s4raw.remote.reading import RemoteReading, range_text, sayable, span_of
 from s4raw.remote.service import Manner, Remote
 from s4raw.s3.client import query_of
 
@@ -145,6 +154,7 @@ class RemoteBackend:
 
     def head(self, key: Key, conditions: Conditions = ALWAYS) -> Info:
         """An object without its bytes."""
+        check_key(key)
         asked, rest = values.read_conditions(conditions)
         try:
             reply = self._remote.call("HEAD", key, "", {**CHECKED, **asked})
@@ -170,13 +180,14 @@ class RemoteBackend:
 
     def get(self, key: Key, wanted: Range | None = None, conditions: Conditions = ALWAYS) -> RemoteReading:
         """Open an object, or a range of it."""
+        check_key(key)
         asked, rest = values.read_conditions(conditions)
-        if rest is not None or not _sayable(wanted):
+        if rest is not None or not sayable(wanted):
             info = self.head(key, conditions)
-            if wanted is not None and not _sayable(wanted):
+            if wanted is not None and not sayable(wanted):
                 raise BadRange(f"no byte of the object lies in the range; it has {info.size} bytes", key=str(key))
         query = query_of({"partNumber": str(wanted.part)}) if wanted is not None and wanted.part is not None else ""
-        if (text := _range_text(wanted)) is not None:
+        if (text := range_text(wanted)) is not None:
             asked["range"] = text
         try:
             answer, lease = self._remote.open(key, query, {**CHECKED, **asked})
@@ -257,6 +268,7 @@ class RemoteBackend:
     ) -> Info:
         """Copy an object at the remote, in parts if it has more than 5 GiB. Its ETag and checksums are the remote's."""
         check_key(target)
+        check_key(source)
         named, rest = values.read_conditions(source_conditions, COPY_SOURCE + "-")
         named[COPY_SOURCE] = quote(f"/{source.bucket}/{source.name}", safe="/")
         asked = self._asked(target, conditions, values.write_conditions)
@@ -268,6 +280,8 @@ class RemoteBackend:
         if attributes is not None:
             directives = {"x-amz-metadata-directive": "REPLACE", "x-amz-tagging-directive": "REPLACE"}
             headers |= {**directives, **values.kept(attributes)}
+            if attributes.checksums:
+                headers["x-amz-checksum-algorithm"] = next(iter(attributes.checksums))
         try:
             self._remote.call("PUT", target, "", headers, root="CopyObjectResult")
         except Refused as error:
@@ -280,10 +294,11 @@ class RemoteBackend:
 
     def tag(self, key: Key, tags: Mapping[str, str]) -> None:
         """Replace an object's tags; its time stays."""
-        buckets.tag(self._remote, key, tags)
+        buckets.tag(self._remote, check_key(key), tags)
 
     def delete(self, key: Key, conditions: Conditions = ALWAYS) -> bool:
         """Delete an object. S3 does not say whether there was one: True then."""
+        check_key(key)  # without a name it would be the bucket
         asked = {}
         if conditions is not ALWAYS:
             try:
@@ -322,8 +337,9 @@ class RemoteBackend:
         return found
 
     def _check_id(self, key: Key, upload: str) -> None:
-        """Without an id a request would be about the object."""
-        if not upload or not key.name:
+        """Without an id a request would be about the object, without a name about the bucket."""
+        check_key(key)
+        if not upload:
             self._buckets.check(key.bucket)
             raise NoSuchUpload(f"there is no upload {upload!r}", key=str(key))
 
@@ -348,6 +364,9 @@ class RemoteBackend:
     ) -> Info:
         """Make the parts, joined in this order, the object, with the attributes that the upload was begun with."""
         self._check_id(key, upload)
+        if not parts:
+            listing.part_page(self._remote, key, upload, 0, 1)
+            raise InvalidPart("an object needs a part", key=str(key))
         asked = self._asked(key, conditions, values.write_conditions)
         said = uploading.complete(self._remote, key, upload, parts, asked)
         self._uploads.forget((key, upload))
@@ -366,23 +385,3 @@ class RemoteBackend:
             self._buckets.check(bucket)
             return UploadPage([], [], False)
         return listing.uploads(self._remote, bucket, query, after_upload)
-
-
-def _sayable(wanted: Range | None) -> bool:
-    """Whether S3 has words for a range; for those in which no byte can lie it has none."""
-    if wanted is None:
-        return True
-    if wanted.part is not None:
-        return 1 <= wanted.part <= MAX_PARTS
-    return wanted.suffix is not None or wanted.last is None or wanted.last >= (wanted.first or 0)
-
-
-def _range_text(wanted: Range | None) -> str | None:
-    """A Range header; None where the whole object, or one of its parts, is wanted."""
-    if wanted is None or wanted.part is not None:
-        return None
-    if wanted.suffix is not None:
-        return f"bytes=-{wanted.suffix}"
-    if wanted.first is None and wanted.last is None:
-        return None
-    return f"bytes={wanted.first or 0}-{'' if wanted.last is None else wanted.last}"

@@ -19,6 +19,7 @@ class Delivery:
     def __init__(self, id: int, wake: Callable[[], None]) -> None:
         self.id = id
         self.done = False
+        self.unsure = False  # somebody should look
         self.failed = False
         self.error: S4Error | None = None
         self.wake = wake
@@ -61,6 +62,7 @@ class Deliveries:
         with self._lock:
             for id in ids:
                 for delivery in self._waiting.get(id, ()):
+                    delivery.unsure = True
                     delivery.wake()
 
     def stop(self) -> None:

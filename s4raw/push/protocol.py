@@ -106,7 +106,7 @@ class Lines:
         self._buffer += data
 
     def next(self) -> bytes | None:
-        """The next line without its end, or None: more bytes, please. Raises Malformed, after which there is no next."""
+        """The next line without its end, or None: more bytes, please. Raises Malformed: then there is no next."""
         buffer = self._buffer
         end = buffer.find(b"\n", self._searched)
         if max(end, len(buffer) if end < 0 else 0) > MAX_LINE:

@@ -72,7 +72,7 @@ class Session:
         try:
             self._run()
             if self._stopping and not self._left_at:
-                self._stream.linger()
+                _linger(self._stream)
         except _Ended:
             pass
         except S4Error as error:
@@ -180,6 +180,9 @@ class Session:
     def _outcome(self, pending: _Pending) -> bytes | None:
         """The answer to who waits for a delivery; None as long as there is none."""
         delivery = pending.delivery
+        if delivery.unsure:
+            delivery.unsure = False
+            self._uploader.look(delivery)
         if delivery.done:
             if delivery.error is not None:  # somebody has dropped it
                 return refusal(str(delivery.error), pending.plain, id=delivery.id)
@@ -217,7 +220,7 @@ class Session:
             if seconds <= 0:
                 raise _Ended
         reading = not self._left_at and len(self._pending) < MAX_PENDING
-        here, woken = self._stream.wait(self._eventfd, seconds, reading)
+        here, woken = self._connection.wait(self._eventfd, seconds, reading)
         if woken:
             os.eventfd_read(self._eventfd)
         if here and not reading:
@@ -246,6 +249,14 @@ def deny(stream: Stream) -> None:
     """Answer a user who may not ask."""
     try:
         stream.send(refusal("you are not a user who may ask here (--allow-uid)", True))
-        stream.linger()
     except S4Error:
+        return
+    _linger(stream)
+
+
+def _linger(stream: Stream) -> None:
+    """Let the client read the last answer, though it may have sent what nobody has read."""
+    try:
+        stream.linger()
+    except (S4Error, OSError):
         pass

@@ -2,6 +2,9 @@
 
 Pure bookkeeping: no disk, no clock, no lock (``queue`` has them). Entries are told apart by their ids and are added in
 their order. Those of one alias and key are a chain, and only the first of a chain can have its turn.
+
+A remote that cannot be reached is tried with one entry at a time, so that what goes elsewhere is not held up by entries
+that all wait for it; but an order with a number of attempts of its own, for which somebody waits, has its turn.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
-from s4raw.queue.rows import Row, State
+from s4raw.queue.rows import NEW, Row, State
 
 READY, WAITING, PARKED, IN_FLIGHT = range(4)
+
+AWAY_AFTER = 5  # failures to reach a remote, one after the other
 
 Place = tuple[str, str, str]  # alias, bucket, name
 
@@ -35,6 +40,17 @@ class Item:
         return self.row.alias, self.row.bucket, self.row.name
 
 
+class _Away:
+    """A remote that cannot be reached: what was its turn (a heap of ids), which of them is tried, and when the next."""
+
+    __slots__ = ("aside", "due", "trying")
+
+    def __init__(self) -> None:
+        self.aside: list[int] = []
+        self.trying = 0
+        self.due = 0.0
+
+
 class Backlog:
     """All entries. ``size`` is the sum of theirs in bytes."""
 
@@ -46,8 +62,10 @@ class Backlog:
         self._items: dict[int, Item] = {}
         self._chains: dict[Place, list[Item]] = {}
         self._held = 0  # chains whose first entry is parked
-        self._ready: list[int] = []  # heaps; what is in them may be outdated
+        self._ready: list[int] = []  # heaps of the first of their chains; what is in them may be outdated
         self._waiting: list[tuple[float, int]] = []
+        self._failures: dict[str, int] = {}  # to reach an alias, since it last answered
+        self._away: dict[str, _Away] = {}
         self._order: deque[int] = deque()  # all ids by age, and some that have left
         self._names: dict[tuple[str, str], list[str]] = {}  # sorted, of the buckets that were ever asked for
 
@@ -58,7 +76,7 @@ class Backlog:
         """An entry that is there."""
         return self._items.get(id)
 
-    def add(self, row: Row, state: State = State(), due: float = 0.0) -> None:  # noqa: B008
+    def add(self, row: Row, state: State = NEW, due: float = 0.0) -> None:
         """Put an entry at the end; ``due`` is when it may be tried, 0 for at once."""
         item = Item(row, state, PARKED if state.parked else WAITING if due else READY, due)
         self._items[row.id] = item
@@ -90,24 +108,84 @@ class Backlog:
         while self._waiting and self._waiting[0][0] <= now:
             due, id = heappop(self._waiting)
             item = self._items.get(id)
-            if item is not None and item.status == WAITING and item.due == due and self._first(item):
+            if item is not None and item.status == WAITING and item.due == due:
                 item.status = READY
                 heappush(self._ready, id)
-        while self._ready:
-            item = self._items.get(heappop(self._ready))
-            if item is not None and item.status == READY and self._first(item):
-                item.status = IN_FLIGHT
-                self.flying.add(item.row.id)
-                return item
+        item = self._oldest_ready()
+        for away in self._away.values():
+            if not away.trying and away.due <= now and (tried := self._top(away.aside)) is not None:
+                heappop(away.aside)
+                away.trying = tried.row.id
+                return self._fly(tried)
+        if item is not None:
+            heappop(self._ready)
+            return self._fly(item)
         return None
+
+    def _oldest_ready(self) -> Item | None:
+        """At the top of the heap, once those are put aside whose remote is away."""
+        while (item := self._top(self._ready)) is not None:
+            away = self._away.get(item.row.alias)
+            if away is None or item.row.max_attempts:
+                return item
+            heappush(away.aside, heappop(self._ready))
+        return None
+
+    def _top(self, heap: list[int]) -> Item | None:
+        """The first entry of a heap that can have its turn; others before it are taken out."""
+        while heap:
+            item = self._items.get(heap[0])
+            if item is not None and item.status == READY:
+                return item
+            heappop(heap)
+        return None
+
+    def _fly(self, item: Item) -> Item:
+        item.status = IN_FLIGHT
+        self.flying.add(item.row.id)
+        return item
+
+    def _land(self, item: Item) -> None:
+        self.flying.discard(item.row.id)
+        away = self._away.get(item.row.alias)
+        if away is not None and away.trying == item.row.id:
+            away.trying = 0
+
+    def unreachable(self, alias: str, due: float) -> None:
+        """It could not be reached: once that is so for some time, nothing is tried there before it is due."""
+        self._failures[alias] = self._failures.get(alias, 0) + 1
+        if self._failures[alias] >= AWAY_AFTER:
+            self._away.setdefault(alias, _Away()).due = due
+
+    def hurry(self) -> None:
+        """Try those at once that are away."""
+        for away in self._away.values():
+            away.due = 0.0
+
+    def reachable(self, alias: str) -> bool:
+        """It answered: what waits for it has its turn at once, if it was away; whether it was."""
+        self._failures.pop(alias, None)
+        away = self._away.pop(alias, None)
+        if away is None:
+            return False
+        for id in away.aside:
+            heappush(self._ready, id)
+        for _, id in self._waiting:
+            item = self._items.get(id)
+            if item is not None and item.row.alias == alias:
+                self.release(item)
+        return True
 
     def next_due(self) -> float | None:
         """When the next one that waits may be tried again."""
-        return self._waiting[0][0] if self._waiting else None
+        due = [away.due for away in self._away.values() if away.aside and not away.trying]
+        if self._waiting:
+            due.append(self._waiting[0][0])
+        return min(due, default=None)
 
     def put_back(self, item: Item, state: State, due: float = 0.0) -> None:
         """End a flight: it waits until it is due, or is parked if the state says so."""
-        self.flying.discard(item.row.id)
+        self._land(item)
         item.state, item.due = state, due
         item.status = PARKED if state.parked else WAITING if due else READY
         self.parked += item.status == PARKED
@@ -135,7 +213,7 @@ class Backlog:
         del self._items[row.id]
         chain.remove(item)
         self.size -= row.size
-        self.flying.discard(row.id)
+        self._land(item)
         self.parked -= item.status == PARKED
         self._held -= first and item.status == PARKED
         self._age()

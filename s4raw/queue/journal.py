@@ -18,11 +18,12 @@ from contextlib import suppress
 
 from s4raw.disk import disk_error
 from s4raw.errors import Busy, ConfError, Corrupt, DiskFull, InternalError, S4Error, StoreError
-from s4raw.queue.rows import Row, State
+from s4raw.queue.reserve import Reserve
+from s4raw.queue.rows import NEW, Row, State
 
 VERSION = 1
 APPLICATION = 0x73345155  # "s4QU", in the database's header
-DATABASE, LOCK = "queue.db", "lock"
+DATABASE, LOCK, RESERVE = "queue.db", "lock", "reserve"
 LAZY_SECONDS = 0.5  # how long what may be lost waits for a commit that would be made anyway
 AGAIN_SECONDS = 1.0  # between attempts to delete what could not be deleted
 
@@ -111,6 +112,7 @@ class Journal:
             raise ConfError(f"cannot use the queue's directory {self.directory}: {error.strerror}") from None
         try:
             self._open()
+            self._reserve = Reserve(os.path.join(self.directory, RESERVE))
         except BaseException:
             os.close(self._lock)
             raise
@@ -152,7 +154,8 @@ class Journal:
         query = f"SELECT {_FIELDS}, {', '.join(State._fields)} FROM entries ORDER BY id"
         try:
             for found in self._database.execute(query):
-                yield Row._make(found[:fields]), State._make(found[fields:])
+                state = found[fields:]
+                yield Row._make(found[:fields]), State._make(state) if any(state) else NEW
         except sqlite3.Error as error:
             raise self._error(error) from error
 
@@ -257,7 +260,10 @@ class Journal:
             _finish(insertions, failure)
             with self._changed:
                 self._states = {**states, **self._states}
+            if isinstance(failure, DiskFull) and deletions and self._reserve.give():
+                return self._write([], deletions, {})
             return True
+        self._reserve.take()
         self.last_id += len(rows)
         for change, row in zip(insertions, rows, strict=True):
             change.row = row

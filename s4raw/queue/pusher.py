@@ -91,10 +91,9 @@ class Pusher:
             try:
                 self._attempt(entry)
             except S4Error:  # the queue was closed meanwhile: the entry is there at the next start
-                return
+                pass
             except Exception:
                 self._errors("error", f"entry {entry.id}: {traceback.format_exc()}")
-                return
             with self._lock:
                 self._idle += 1
 
@@ -108,9 +107,10 @@ class Pusher:
         except Exception as failure:  # a defect of the target, or of this: the worker goes on, and tries again
             self._errors("error", f"entry {entry.id}: {traceback.format_exc()}")
             error = InternalError(f"delivering failed: {failure!r}")
+        seconds = time.monotonic() - start
         self._settle(entry, error)
         if self._log is not None:
-            self._log(entry, began, time.monotonic() - start, error)
+            self._log(entry, began, seconds, error)
 
     def _settle(self, entry: Entry, error: S4Error | None) -> None:
         queue, attempts = self._queue, entry.attempts + 1
@@ -121,10 +121,17 @@ class Pusher:
         if not isinstance(error, LocalFileError) and not 0 < most <= attempts:
             base, cap = self._backoff
             queue.failed(entry.id, error, random.uniform(0.0, min(cap, base * 2 ** min(attempts - 1, 60))))
-        elif entry.order.max_attempts and self._rejected is not None and self._rejected(entry, error):
+        elif entry.order.max_attempts and self._told(entry, error):
             queue.give_up(entry.id, error)
         else:
             queue.park(entry.id, error)
+
+    def _told(self, entry: Entry, error: S4Error) -> bool:
+        try:
+            return self._rejected is not None and self._rejected(entry, error)
+        except Exception:  # then nobody may have been told
+            self._errors("error", f"entry {entry.id}: {traceback.format_exc()}")
+            return False
 
     def _deliver(self, entry: Entry) -> None:
         order = entry.order

@@ -11,6 +11,7 @@ delivered again, before all that came later for its key.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -18,7 +19,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-from s4raw.errors import Busy, ConfError, Corrupt, NoSuchKey, PeerTimeout, S4Error
+from s4raw.errors import (
+    Busy,
+    ConfError,
+    ConnectionLost,
+    Corrupt,
+    LocalFileError,
+    NoSuchKey,
+    PeerTimeout,
+    S4Error,
+    Unreachable,
+)
 from s4raw.keys import Key
 from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item
 from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
@@ -29,7 +40,9 @@ from s4raw.queue.rows import Row, State, decode, encode
 from s4raw.queue.spool import Spool
 
 OUTCOMES = 10_000  # how many are remembered
+AWAY_SECONDS = 0.5  # between attempts to reach a remote that is away
 MAX_KEPT_WAIT = 60.0  # seconds until another try after a restart, at most: the clock may have been set back
+_UNREACHABLE = (Unreachable, ConnectionLost, PeerTimeout)
 
 
 class Queue:
@@ -49,12 +62,14 @@ class Queue:
         self._outcomes: OrderedDict[int, S4Error | None] = OrderedDict()
         self._floor = 0  # the highest id whose outcome may have been forgotten
         self._counts = {"attempts": 0, "failures": 0, "delivered": 0, "dropped": 0}
-        self._timer = False  # whether one of those who wait for a turn looks after the clock
+        self._alarm: float | None = None  # until when one of those who wait for a turn waits, for all of them
         self._closed = False
         self._journal = Journal(directory)
         try:
             self.directory = self._journal.directory
             self.spool = _open_spool(self._journal)
+            collecting = gc.isenabled()
+            gc.disable()  # a hundred thousand rows are no garbage, and looking at them takes a third of the time
             try:
                 self._load()
                 self._room = Room(limits, self._held)
@@ -63,6 +78,9 @@ class Queue:
             except BaseException:
                 self.spool.close()
                 raise
+            finally:
+                if collecting:
+                    gc.enable()
         except BaseException:
             self._journal.close()
             raise
@@ -99,15 +117,21 @@ class Queue:
     ) -> Entry:
         """Accept an order: it is on disk when this returns, with its file. At a limit it waits for room.
 
+        A spooled file belongs to the order from now on: when this fails, it is deleted.
         A file that is not spooled is looked at and put on disk first; ``fd`` saves opening it. ``timeout`` is in
         seconds, None waits for as long as it takes; ``room`` is a reservation. Raises QueueFull, BadKey, LocalFileError
         (it is not the file it was, or cannot be read), DiskFull, StoreError, Busy when the queue is closed.
         """
-        if order.kind == PUT and not order.spooled:
-            order = settle(order, fd)
-        row = encode(order, time.time_ns())
-        with room or self.reserve(order.size, timeout):
-            row = self._journal.insert(row)
+        try:
+            if order.kind == PUT and not order.spooled:
+                order = settle(order, fd)
+            row = encode(order, time.time_ns())
+            with room or self.reserve(order.size, timeout):
+                row = self._journal.insert(row)
+        except S4Error:
+            if order.spooled:
+                self.spool.discard(order.path)
+            raise
         return Entry(row.id, order, row.created_ns)
 
     def _accepted(self, rows: Sequence[Row]) -> None:
@@ -214,6 +238,7 @@ class Queue:
             released = [item for item in items if item is not None and self._backlog.release(item)]
             for item in released:
                 self._journal.note(item.row.id, item.state)
+            self._backlog.hurry()
             self._ready.notify_all()
         return len(released)
 
@@ -238,15 +263,17 @@ class Queue:
                 if item is not None:
                     self._ready.notify()  # another one may look after the clock, or for the next entry
                     return self._entry(item)
-                due = None if self._timer else self._backlog.next_due()
-                if due is None:
+                due = self._backlog.next_due()
+                if due is None or (self._alarm is not None and self._alarm <= due):
                     self._ready.wait()
                     continue
-                self._timer = True
+                self._alarm = due
                 try:
                     self._ready.wait(max(0.0, due - time.monotonic()))
                 finally:
-                    self._timer = False
+                    if self._alarm == due:
+                        self._alarm = None
+            self._ready.notify()  # it may have been the one who looks after the clock
             return None
 
     def wake(self) -> None:
@@ -257,9 +284,7 @@ class Queue:
     def delivered(self, id: int) -> None:
         """It has arrived: it leaves the queue, which is on disk when this returns, and its spooled file is deleted."""
         with self._lock:
-            self._counts["attempts"] += 1
-            self._counts["delivered"] += 1
-            items = [self._flying(id)]
+            items = [self._landed(id, None)]
             deletion = self._leave(items, None)
         self._finish(items, deletion)
 
@@ -274,24 +299,27 @@ class Queue:
     def give_up(self, id: int, error: S4Error) -> None:
         """An attempt failed, and whoever ordered it knows: it is dropped."""
         with self._lock:
-            self._counts["attempts"] += 1
-            self._counts["failures"] += 1
-            items = [self._flying(id)]
+            items = [self._landed(id, error)]
             deletion = self._leave(items, error)
         self._finish(items, deletion)
 
-    def _flying(self, id: int) -> Item:
+    def _landed(self, id: int, error: S4Error | None) -> Item:
+        """The entry of an attempt that has ended."""
         item = self._backlog.get(id)
         if item is None or item.status != IN_FLIGHT:
             raise NoSuchKey(f"the entry {id} is not in flight")
+        self._counts["attempts"] += 1
+        self._counts["delivered" if error is None else "failures"] += 1
+        if isinstance(error, _UNREACHABLE):
+            self._backlog.unreachable(item.row.alias, time.monotonic() + AWAY_SECONDS)
+        elif not isinstance(error, LocalFileError) and self._backlog.reachable(item.row.alias):
+            self._ready.notify_all()
         return item
 
     def _put_back(self, id: int, error: S4Error, retry_at_ns: int, due: float) -> None:
         text = str(error).encode(errors="backslashreplace").decode()
         with self._lock:
-            self._counts["attempts"] += 1
-            self._counts["failures"] += 1
-            item = self._flying(id)
+            item = self._landed(id, error)
             state = State(item.state.attempts + 1, retry_at_ns, int(not due), text)
             self._backlog.put_back(item, state, due)
             self._journal.note(id, state)

@@ -45,6 +45,9 @@ class State(NamedTuple):
     error: str = ""
 
 
+NEW = State()
+
+
 def encode(order: Order, created_ns: int) -> Row:
     """A row without its id. Raises BadKey for what cannot be a key, an alias or an attribute."""
     check_key(order.key)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 
 from s4raw.disk import disk_error
-from s4raw.errors import LocalFileError
+from s4raw.errors import Corrupt, LocalFileError
 from s4raw.objects.base import Attributes, Source
 from s4raw.objects.filling import copy_bytes, receive
 from s4raw.objects.sources import Identity
@@ -43,10 +43,11 @@ class Spool:
         Raises LocalFileError when the file changes meanwhile, DiskFull, StoreError.
         """
         before = Identity.of(fd)
-        kept, identity = self.adopt(fd)
-        if before.same(Identity.of(fd)) and identity.size == before.size:
-            return kept, identity
-        self.discard(kept)
+        with suppress(Corrupt):  # it became shorter
+            kept, identity = self.adopt(fd)
+            if before.same(Identity.of(fd)) and identity.size == before.size:
+                return kept, identity
+            self.discard(kept)
         raise LocalFileError(f"the file {os.fsdecode(path)} changed while it was queued")
 
     def adopt(self, fd: int) -> tuple[bytes, Identity]:

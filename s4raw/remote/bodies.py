@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from s4raw.errors import Cancelled, Corrupt, LocalFileError
 from s4raw.objects.base import Attributes, Source
 from s4raw.objects.sources import FileSource
-from s4raw.s3.connection import FileBody
+from s4raw.s3.outgoing import FileBody
 
 PIECE = 1 << 20  # bytes
 SLICE = 8 << 20  # bytes that the kernel is told to send at once

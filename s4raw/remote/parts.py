@@ -16,7 +16,7 @@ from s4raw.remote.bodies import FileSending
 from s4raw.remote.service import Body, Remote
 from s4raw.remote.uploading import abort, complete, create, cut
 from s4raw.s3.client import query_of
-from s4raw.s3.connection import size_of
+from s4raw.s3.outgoing import size_of
 
 BUFFERED = 4  # parts of a source that are held in memory at once
 COPIED = 512 << 20  # bytes of a part that is copied

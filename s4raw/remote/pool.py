@@ -87,7 +87,11 @@ class Pool:
         failures: list[BaseException] = []
 
         def one() -> None:
-            lease = self.take(fresh=True)
+            try:
+                lease = self.take(fresh=True)
+            except Cancelled as error:  # closed meanwhile
+                failures.append(error)
+                return
             try:
                 lease.connection.open()
             except BaseException as error:

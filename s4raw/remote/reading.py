@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from types import TracebackType
 
-from s4raw.errors import BadRange, ConnectionLost, PeerTimeout, ProtocolError, S4Error
+from s4raw.errors import ConnectionLost, PeerTimeout, ProtocolError, S4Error
 from s4raw.keys import Key
-from s4raw.objects.base import Info
+from s4raw.objects.base import MAX_PARTS, Info, Range
 from s4raw.remote.pool import Lease
 from s4raw.remote.service import Remote
 from s4raw.s3.connection import Answer
@@ -103,7 +103,21 @@ class RemoteReading:
         self._lease.give_back(self._answer.ended)
 
 
-def check_span(start: int, end: int) -> None:
-    """Raises BadRange when no byte is wanted."""
-    if start >= end:
-        raise BadRange("no byte of the object lies in the range")
+def sayable(wanted: Range | None) -> bool:
+    """Whether S3 has words for a range; for those in which no byte can lie it has none."""
+    if wanted is None:
+        return True
+    if wanted.part is not None:
+        return 1 <= wanted.part <= MAX_PARTS
+    return wanted.suffix is not None or wanted.last is None or wanted.last >= (wanted.first or 0)
+
+
+def range_text(wanted: Range | None) -> str | None:
+    """A Range header; None where the whole object, or one of its parts, is wanted."""
+    if wanted is None or wanted.part is not None:
+        return None
+    if wanted.suffix is not None:
+        return f"bytes=-{wanted.suffix}"
+    if wanted.first is None and wanted.last is None:
+        return None
+    return f"bytes={wanted.first or 0}-{'' if wanted.last is None else wanted.last}"

@@ -22,8 +22,9 @@ from s4raw.remote.credentials import Account
 from s4raw.remote.pool import Lease, Pool
 from s4raw.s3 import signing, xml
 from s4raw.s3.client import MAX_BODY, MAX_ERROR, head_of, path_of, shown
-from s4raw.s3.connection import Answer, Connection, Pieces, Place, size_of
+from s4raw.s3.connection import Answer, Connection
 from s4raw.s3.errors import S3Error
+from s4raw.s3.outgoing import Pieces, Place, size_of
 
 FIRST_WAIT, LONGEST_WAIT = 0.05, 20.0  # seconds: the bounds of the first and of any later pause between attempts
 MAX_REDIRECTS = 2

@@ -16,8 +16,9 @@ from urllib.parse import quote, unquote_plus
 from s4raw.errors import ConnectionLost, ProtocolError, Refused, S4Error, Unreachable, UsageError
 from s4raw.keys import Key
 from s4raw.s3 import signing, xml
-from s4raw.s3.connection import Answer, Body, Connection, Place, size_of
+from s4raw.s3.connection import Answer, Connection
 from s4raw.s3.errors import S3Error
+from s4raw.s3.outgoing import Body, Place, size_of
 
 TIMEOUT_SECONDS = 300.0  # that a server may be silent: completing a large upload takes some
 PIECE = 1 << 20  # bytes received at once

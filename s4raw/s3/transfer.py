@@ -17,7 +17,8 @@ from s4raw.errors import Corrupt, LocalFileError, S4Error, UsageError
 from s4raw.keys import Key
 from s4raw.s3 import xml
 from s4raw.s3.client import MAX_BODY, Client, query_of
-from s4raw.s3.connection import Answer, FileBody
+from s4raw.s3.connection import Answer
+from s4raw.s3.outgoing import FileBody
 
 PART = 64 << 20  # bytes of a part, and of what is held in memory
 MAX_SINGLE = 5 << 30  # bytes that S3 takes in one request

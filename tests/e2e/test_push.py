@@ -151,7 +151,7 @@ def test_a_snapshot_is_stored_though_its_file_is_gone(remote: RemoteS3, tmp_path
             remote.resume()
         uploader.wait_empty()
         assert remote.get("bucket", "snap") == b"as it was"
-        assert list((uploader.queue / "spool").iterdir()) == []
+        wait_for(lambda: not list((uploader.queue / "spool").iterdir()))
 
 
 def test_what_is_no_file_is_refused_at_once(uploader: PushDaemon, tmp_path):
@@ -206,7 +206,7 @@ def test_a_restart_delivers_what_was_accepted_and_is_at_once_there(remote: Remot
 
 
 def test_two_uploaders_on_one_queue_are_refused(uploader: PushDaemon, remote: RemoteS3, tmp_path):
-    other = PushDaemon(tmp_path, "--queue", str(uploader.queue), endpoint=remote.endpoint)
+    other = PushDaemon(tmp_path, queue=uploader.queue, endpoint=remote.endpoint)
     try:
         assert str(uploader.pid) in other.fails()
     finally:

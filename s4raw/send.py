@@ -89,6 +89,7 @@ class Connection:
             while b"\n" not in self.received:
                 self.receive()
         except socket.timeout:  # noqa: UP041 - since Python 3.10
+            self.close()  # an answer that comes now is not the next one's
             raise TimeoutError(f"no answer from the push daemon at {self.where} after {timeout:g} s") from None
         return _parse(self.lines()[0], self.where)
 

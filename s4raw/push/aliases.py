@@ -87,7 +87,7 @@ class Aliases:
 
     def warm(self) -> None:
         """Open connections beforehand; one that cannot be had now will be missed later."""
-        for backend in self._open.values():
+        for backend in list(self._open.values()):
             warm = getattr(backend, "warm", None)
             if warm:
                 try:

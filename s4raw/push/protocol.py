@@ -23,6 +23,7 @@ SUCCESS = b"Success"
 STORED, QUEUED = "stored", "queued"
 DEFAULT_ALIAS = "default"  # how the place without a name is called
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?')
+_HTTP = re.compile(rb"^[A-Z]+ .* HTTP/[0-9.]+\s*$")
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 
 
@@ -78,14 +79,18 @@ Request = Push | Status | List | Retry | Drop | Flush
 
 
 class Malformed(UsageError):
-    """A line that asks for nothing; ``plain`` is the dialect that it seems to be of."""
+    """A line that asks for nothing; ``plain`` is the dialect that it seems to be of.
+
+    ``fatal``: what comes next on its connection is not to be believed either.
+    """
 
     plain = False
+    fatal = False
 
 
-def _malformed(message: str, plain: bool = False) -> Malformed:
+def _malformed(message: str, plain: bool = False, fatal: bool = False) -> Malformed:
     error = Malformed(message)
-    error.plain = plain
+    error.plain, error.fatal = plain, fatal
     return error
 
 
@@ -110,7 +115,7 @@ class Lines:
         buffer = self._buffer
         end = buffer.find(b"\n", self._searched)
         if max(end, len(buffer) if end < 0 else 0) > MAX_LINE:
-            raise _malformed(f"a line has at most {MAX_LINE} bytes", plain=is_plain(buffer))
+            raise _malformed(f"a line has at most {MAX_LINE} bytes", plain=is_plain(buffer), fatal=True)
         if end < 0:
             self._searched = len(buffer)
             return None
@@ -132,6 +137,8 @@ def is_plain(line: bytes | bytearray) -> bool:
 
 def _parse_plain(line: bytes) -> Push:
     """s3daemon's rule: white space at the end does not count, and one space stands between the name and the place."""
+    if _HTTP.search(line):  # a page in a browser here may send one, and lines of its choice behind it
+        raise _malformed("this is not HTTP", plain=True, fatal=True)
     words = line.rstrip(b" \t\r\n\v\f").split(b" ")
     if len(words) != 2 or not words[0]:
         raise _malformed(

@@ -46,10 +46,10 @@ class _Ended(Exception):
 class _Pending:
     """A client's wait for a delivery. ``deadline`` is in the seconds of ``time.monotonic``."""
 
-    def __init__(self, delivery: Delivery, push: Push) -> None:
+    def __init__(self, delivery: Delivery, plain: bool, deadline: float | None) -> None:
         self.delivery = delivery
-        self.plain = push.plain
-        self.deadline = None if push.wait is None else time.monotonic() + push.wait
+        self.plain = plain
+        self.deadline = deadline
 
 
 class Session:
@@ -135,8 +135,10 @@ class Session:
             request = parse(line)
             if not isinstance(request, Push):
                 return answer(ok=True, **self._uploader.control(request, self._is_there))
+            deadline = None if request.wait is None else time.monotonic() + request.wait
             id = self._uploader.accept(request, self._is_there).id
         except S4Error as error:
+            self._stopping = self._stopping or (isinstance(error, Malformed) and error.fatal)
             return refusal(str(error), plain)
         except Exception:
             self._log("error", f"client {self._stream.peer}: {traceback.format_exc()}")
@@ -145,7 +147,7 @@ class Session:
             return answer(ok=True, id=id, state=QUEUED)
         delivery = self._uploader.deliveries.watch(id, self._waker())
         self._uploader.look(delivery)
-        return _Pending(delivery, request)
+        return _Pending(delivery, request.plain, deadline)
 
     def _is_there(self) -> bool:
         """Whether somebody may still wait, while something takes long; meanwhile what is done is answered."""

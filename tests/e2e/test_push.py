@@ -139,6 +139,14 @@ def test_a_line_that_is_too_long_is_refused_and_the_connection_ends(uploader: Pu
         assert client.rest() == b""
 
 
+def test_a_web_page_cannot_make_a_browser_ask_for_files(uploader: PushDaemon, remote: RemoteS3, file):
+    with uploader.connect() as client:
+        client.write(f"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n{file} a/bucket/smuggled\n".encode())
+        assert b"HTTP" in client.rest()
+    uploader.wait_empty()
+    assert remote.get("bucket", "smuggled") is None
+
+
 def test_a_snapshot_is_stored_though_its_file_is_gone(remote: RemoteS3, tmp_path):
     with push_daemon(tmp_path / "push", endpoint=remote.endpoint) as uploader:
         file = tmp_path / "file"

@@ -269,7 +269,7 @@ def test_the_environment_of_s3daemon_means_what_it_did(remote, tmp_path, file):
                 assert other.sock.recv(4096) == b"Success"
         finally:
             remote.resume()
-        assert "turn4" in (tmp_path / "its.log").read_text()
+        wait_for(lambda: "turn4" in (tmp_path / "its.log").read_text())
 
 
 def test_a_daemon_that_cannot_start_says_why(tmp_path):

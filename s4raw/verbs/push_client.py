@@ -64,7 +64,7 @@ Options:
   --json             print the result as a line of JSON
 {_COMMON}""",
     "flush": f"""\
-Wait until all that is queued has been stored; parked files do not count. Exit code 1 if that took too long.
+Try all that waits at once, and wait until all has been stored but what is parked. Exit code 1 if that took too long.
 
 Usage: s4raw push flush [options]
 

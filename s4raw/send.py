@@ -32,7 +32,8 @@ Usage: s4raw-send [options] [--metadata KV]... [--] FILE [DEST]
 
 If FILE is - and there is no DEST, many pairs are read from stdin, FILE DEST a line. All go over one connection; each
 that fails is named, and the others are done. The daemon is at $S3DAEMON_HOST:$S3DAEMON_PORT (default: localhost:15555),
-or on the Unix socket $S3DAEMON_SOCKET. Exit codes: 0 stored (with --queued: queued), 1 it failed, 2 wrong usage.
+or on the Unix socket $S3DAEMON_SOCKET. Exit codes: 0 stored (with --queued: queued), 1 it failed, 2 wrong usage. If the
+daemon cannot store a file you are told, and it is given up; with --queued it tries until it can.
 
 Options:
   --queued           be content when it is queued: on the daemon's disk, safe from a crash and a loss of power

@@ -4,11 +4,12 @@ import os
 import signal
 import socket
 import stat
+import struct
 import time
 from contextlib import closing
 
 import pytest
-from conftest import wait_for
+from conftest import descriptors, wait_for
 from push_daemon import PushDaemon, RemoteS3, push_daemon, remote_s3, stored_in
 
 NASTY = ["a//b", "trail/", "/lead", ".", "a b", "x\ny", "\U0001f600é", "+%25?#&", "Success"]
@@ -75,6 +76,31 @@ def test_an_old_client_that_leaves_early_costs_nothing_and_its_file_is_stored(
     wait_for(lambda: all(remote.get("bucket", f"early{number}") for number in range(5)))
     assert remote.get("bucket", "cut-off-0") is None
     wait_for(lambda: len(os.listdir(f"/proc/{uploader.pid}/task")) <= threads + 16, "its threads to end")
+
+
+def test_a_client_whose_connection_breaks_is_let_go_at_once_and_its_file_is_stored(
+    uploader: PushDaemon, remote: RemoteS3, file
+):
+    remote.pause()
+    try:
+        with uploader.connect() as witness:
+            before = descriptors(uploader.pid)
+            for number in range(5):
+                with uploader.connect() as client:
+                    client.say(file=str(file), to=f"a/bucket/broken{number}")
+                    wait_for(lambda number=number: len(uploader.entries()) == number + 1)
+                    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wait_for(
+                lambda: (
+                    not [fd for fd, what in descriptors(uploader.pid).items() if "eventfd" in what and fd not in before]
+                )
+            )
+            assert witness.ask(do="status")["entries"] == 5
+    finally:
+        remote.resume()
+    uploader.wait_empty()
+    assert remote.get("bucket", "broken4") == file.read_bytes()
+    uploader.check_no_traceback()
 
 
 def test_a_client_that_sends_its_end_with_its_line_is_answered(uploader: PushDaemon, file):

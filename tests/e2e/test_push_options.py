@@ -187,7 +187,7 @@ def test_who_waits_for_what_is_dropped_is_told(remote, tmp_path, file):
     with push_daemon(tmp_path / "push", "--connections", "1", endpoint=remote.endpoint) as daemon:
         remote.pause()
         try:
-            with daemon.connect() as client:
+            with daemon.connect(timeout=15) as client:
                 for number in range(2):
                     client.say(file=str(file), to=f"a/bucket/dropped{number}")
                 wait_for(lambda: len(daemon.entries()) == 2 and daemon.status()["in_flight"] == 1)

@@ -10,11 +10,14 @@ import pytest
 
 from s4raw import unix
 from s4raw.errors import ConfError, LocalFileError, S4Error
-from s4raw.push.aliases import Place, parse_alias, read_places
+from s4raw.push.aliases import Aliases, Place, parse_alias, read_places
 from s4raw.push.deliveries import Deliveries
+from s4raw.push.protocol import parse
 from s4raw.push.roots import Roots
 from s4raw.push.systemd import Notifier
 from s4raw.push.transfers import Transfers
+from s4raw.push.uploader import Uploader
+from s4raw.queue.queue import Queue
 
 
 @pytest.fixture
@@ -142,6 +145,34 @@ def test_who_waits_is_told_of_attempts_of_drops_and_of_the_end():
     deliveries.attempted(1, None)
     deliveries.stop()
     assert not woken.is_set()
+
+
+def test_an_attempt_that_failed_before_anybody_watched_is_seen(tmp_path):
+    (tmp_path / "file").write_bytes(b"data")
+    queue = Queue(str(tmp_path / "queue"))
+    try:
+        uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+        push = parse(b"%b a/b/k" % os.fsencode(tmp_path / "file"))
+        entry = uploader.accept(push, lambda: True)
+        delivery = uploader.deliveries.watch(entry.id, lambda: None)
+        uploader.look(delivery)
+        assert (delivery.done, delivery.failed) == (False, False)
+        assert queue.take(lambda: False) == entry
+        queue.failed(entry.id, S4Error("no"), 60.0)
+        uploader.look(delivery)
+        assert (delivery.done, delivery.failed, str(delivery.error)) == (False, True, "no")
+        assert uploader.give_up(entry.id, S4Error("told"))
+        uploader.look(delivery)
+        assert (delivery.done, str(delivery.error)) == (True, "told")
+    finally:
+        queue.close()
+
+
+def conf(directory: Path) -> Path:
+    """The conf of a ring that is not there."""
+    path = directory / "s4.conf"
+    path.write_text("127.0.0.1:1\n")
+    return path
 
 
 def test_a_line_of_the_log_stays_one_line(tmp_path):

@@ -206,7 +206,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "remote.reading": {"errors", "keys", "objects.base", "remote.pool", "remote.service", "s3.connection"},
     "remote.listing": {
         *("errors", "keys", "objects.base", "remote.service", "remote.values"),
-        *("s3", "s3.client", "s3.conditions", "s3.errors", "s3.xml"),
+        *("s3.client", "s3.conditions", "s3.xml"),
     },
     "remote.buckets": {
         *("errors", "keys", "objects.base", "remote", "remote.listing", "remote.service", "remote.values"),

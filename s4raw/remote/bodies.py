@@ -128,10 +128,39 @@ class StreamSending:
         yield held
 
 
-def read_source(source: Source) -> tuple[bytes, Attributes]:
-    """All of a small source, and what it sealed."""
-    content = b"".join([bytes(piece) for piece in source])
-    return content, source.seal()
+class Allowance:
+    """Memory for bodies that are read before they are sent: so many bytes in all."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for so many bytes, which are taken then."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """They are free again."""
+        with self._lock:
+            self._left += size
+
+
+def read_source(source: Source, size: int) -> tuple[memoryview, Attributes]:
+    """All ``size`` bytes of a source, and what it sealed. Raises Corrupt if it has not as many."""
+    content, at = memoryview(bytearray(size)), 0
+    for piece in source:
+        if at + len(piece) > size:
+            break
+        content[at : at + len(piece)] = piece
+        at += len(piece)
+    else:
+        if at == size:
+            return content, source.seal()
+    raise Corrupt(f"the body has not the {size} bytes that it was to have")
 
 
 def spool(source: Source) -> tuple[FileSource, int]:

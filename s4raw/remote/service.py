@@ -31,6 +31,7 @@ MAX_REDIRECTS = 2
 SIGNED_ANYWAY = 4096  # bytes: not worth leaving unsigned
 _NUMBER = re.compile("[0-9]{1,6}").fullmatch
 _REGION = re.compile("[a-z0-9-]{1,40}").fullmatch
+_EXPECTED = re.compile("expecting '([a-z0-9-]{1,40})'").search  # the region, in S3's words
 _REGIONAL = re.compile(r"(.*s3[.-])([a-z0-9-]+)(\.amazonaws\.com(?:\.cn)?)").fullmatch
 
 
@@ -129,11 +130,6 @@ class Remote:
         return self._place.url
 
     @property
-    def connections(self) -> int:
-        """How many connections there may be at once."""
-        return self._manner.connections
-
-    @property
     def region(self) -> str:
         """The region that requests are signed for, unless their bucket turns out to be elsewhere."""
         return self._account.region
@@ -228,6 +224,8 @@ class Remote:
                     raise
                 lease.give_back(False)
                 lease = pool.take(fresh=True)
+                if request.paced:
+                    lease.release()
                 answer = lease.connection.exchange(request.method, head, request.body, where)
             told.update(answer.headers)
             return finish(answer, lease)
@@ -288,9 +286,10 @@ class Remote:
 
     def _moved(self, bucket: str, error: S4Error, told: Mapping[str, str]) -> bool:
         """Whether the bucket turns out to be in another region than thought, where to ask again."""
-        if not isinstance(error, Refused) or error.http not in (301, 307, 400) or not bucket:
+        if not isinstance(error, Refused) or error.http not in (301, 307, 400):
             return False
-        region = told.get("x-amz-bucket-region", "")
+        expected = _EXPECTED(error.message) if error.s3_code == "AuthorizationHeaderMalformed" else None
+        region = told.get("x-amz-bucket-region", expected[1] if expected else "")
         if not _REGION(region) or region == self._regions.get(bucket, self._account.region):
             return False
         self._regions[bucket] = region
@@ -301,10 +300,19 @@ def _node(answer: Answer, content: bytes, root: str) -> xml.Node:
     """The answer as XML. An error may come with a 200, once the server has begun to answer."""
     if not root:
         return _NOTHING
+    content = content.lstrip()  # what keeps a connection open while an upload is completed
     try:
-        return xml.read(content.lstrip(), root)
+        node = xml.read(content, "")
     except (S3Error, IndexError):
-        raise refusals.of(answer, content.lstrip()) from None
+        node = _NOTHING
+    if _stem(node.name) != _stem(root):
+        raise refusals.of(answer, content)
+    return node
+
+
+def _stem(root: str) -> str:
+    """What an answer is called in all dialects: servers end its name in different words."""
+    return root.removesuffix("Result").removesuffix("Response").removesuffix("Output")
 
 
 def _pause(attempt: int, after: str) -> float:

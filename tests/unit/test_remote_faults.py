@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from scripted import Scripted, Visit, head_of
 from s4raw.errors import (
     BadRange,
     ConnectionLost,
+    Corrupt,
     DiskFull,
     LocalFileError,
     NoSuchUpload,
@@ -25,7 +27,7 @@ from s4raw.errors import (
     UsageError,
 )
 from s4raw.keys import Key
-from s4raw.objects.base import Attributes, Conditions, Part
+from s4raw.objects.base import Attributes, Conditions, Part, Query
 from s4raw.objects.remote import RemoteOptions, open_remote
 from s4raw.objects.sources import FileSource
 from s4raw.remote import service
@@ -311,6 +313,27 @@ def test_what_the_client_announced_is_told_to_the_remote(size):
     assert (sent["content-type"], sent["x-amz-meta-n"], sent["x-amz-tagging"]) == ("a/b", "v", "a%20b=c%26")
 
 
+def test_short_bodies_go_as_they_come_when_memory_is_taken():
+    with remote(says(), cut(4), says()) as (server, backend):
+        assert backend._memory.take(256 << 20)
+        with pytest.raises(ConnectionLost):  # it could not be sent again
+            backend.put(KEY, Body(b"x" * 100_000))
+        backend._memory.give_back(256 << 20)
+        backend.put(KEY, Body(b"x" * 100_000))
+        assert backend._memory.take(256 << 20), "what was taken is given back"
+    assert server.methods() == ["HEAD", "PUT", "PUT"]
+
+
+@pytest.mark.parametrize("size", [5, 9 << 20])
+@pytest.mark.parametrize("error", [-1, 1], ids=["short", "long"])
+def test_a_body_of_another_length_than_it_says_is_not_stored(size, error):
+    body = Body(LONG[:size], piece=1000)
+    body.size += error
+    with remote(says()) as (server, backend), pytest.raises(Corrupt):
+        backend.put(KEY, body)
+    assert all(len(request.body) < size for request in server.asked)
+
+
 # an answer that was lost
 
 
@@ -475,6 +498,75 @@ def test_a_file_whose_etag_is_known_gets_it(file):
     assert sorted(len(request.body) for request in server.asked if request.method == "PUT") == sorted(sizes)
 
 
+def test_parts_whose_checksums_are_known_are_sent_with_them(file):
+    sizes = {1: 5 << 20, 2: 5 << 20, 3: 2 << 20}
+    parts = [Part(at, size, checksums={"CRC32": f"AAAA{at}A=="}) for at, size in sizes.items()]
+    known = Attributes("x-3", checksums={"CRC32": "whole"}, checksum_type="FULL_OBJECT", parts=parts)
+    with remote(uploads(), **MULTIPART) as (server, backend):
+        backend.put(KEY, file(os.urandom(12 << 20), known))
+    begun = server.asked[0].headers
+    assert (begun["x-amz-checksum-algorithm"], begun["x-amz-checksum-type"]) == ("CRC32", "FULL_OBJECT")
+    for request in server.asked[1:-1]:
+        number = re.findall("partNumber=([0-9])", request.target)[0]
+        assert request.headers["x-amz-checksum-crc32"] == f"AAAA{number}A=="
+        assert f"<ChecksumCRC32>AAAA{number}A==</ChecksumCRC32>".encode() in server.asked[-1].body
+
+
+def test_a_copy_of_more_than_5_gib_goes_in_parts():
+    size = (5 << 30) + 5
+
+    def act(visit):
+        act.server.remember(visit, visit.read())
+        if visit.method == "HEAD":
+            sized = b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: "e"\r\nx-amz-meta-m: 1\r\n\r\n' % size
+            visit.sock.sendall(sized)
+        elif visit.method == "PUT" and "partNumber" not in visit.target:
+            why = b"<Error><Code>InvalidRequest</Code><Message>The source is larger than that</Message></Error>"
+            visit.sock.sendall(head_of(400, len(why)) + why)
+        else:
+            found = {"PUT": "CopyPartResult", "POST": "CompleteMultipartUploadResult"}[visit.method]
+            if visit.target.endswith("uploads="):
+                found = "InitiateMultipartUploadResult"
+            body = xml(found, "<ETag>&quot;p&quot;</ETag><UploadId>id</UploadId>")
+            visit.sock.sendall(head_of(200, len(body)) + body)
+        return True
+
+    with remote(act) as (server, backend):
+        assert backend.copy(Key("bucket", "a b/+"), KEY, None, Conditions(if_match=["e"])).size == size
+    parts = [request for request in server.asked if "partNumber" in request.target]
+    spans = sorted(
+        tuple(map(int, request.headers["x-amz-copy-source-range"].removeprefix("bytes=").split("-")))
+        for request in parts
+    )
+    assert [first for first, _ in spans] == [0, *(last + 1 for _, last in spans[:-1])] and spans[-1][1] == size - 1
+    assert {request.headers["x-amz-copy-source"] for request in parts} == {"/bucket/a%20b/%2B"}
+    assert {request.headers["x-amz-copy-source-if-match"] for request in parts} == {'"e"'}
+    assert [request.headers.get("x-amz-meta-m") for request in server.asked if request.target.endswith("uploads=")] == [
+        "1"
+    ]
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["all at once", "one at a time"])
+def test_parts_are_asked_for_when_somebody_looks(tells):
+    def act(visit):
+        act.server.remember(visit, b"")
+        if visit.method == "GET":
+            part = "<Part><PartNumber>{0}</PartNumber><Size>{0}</Size></Part>"
+            inner = "<ObjectParts>" + part.format(1) + part.format(2) + "</ObjectParts>" if tells else ""
+            body = xml("GetObjectAttributesOutput", f"<ETag>e-2</ETag>{inner}")
+            visit.sock.sendall(head_of(200, len(body)) + body)
+        else:
+            length = int(visit.target.partition("partNumber=")[2] or 3)
+            visit.sock.sendall(head_of(200, length, {"ETag": '"e-2"', "x-amz-tagging-count": "3"}))
+        return True
+
+    with remote(act) as (server, backend):
+        attributes = backend.head(KEY).attributes
+        assert len(attributes.parts) == 2 and len(attributes.tags) == 3 and len(server.asked) == 1
+        assert [part.size for part in attributes.parts] == [1, 2]
+        assert len(server.asked) == (2 if tells else 4)
+
+
 @pytest.mark.parametrize("failing", [error(403, "AccessDenied"), error(500, "InternalError")], ids=["403", "500"])
 def test_an_upload_that_fails_is_given_up(file, failing):
     with remote(uploads(failing=failing), max_attempts=2, **MULTIPART) as (server, backend), pytest.raises(Refused):
@@ -554,6 +646,28 @@ def test_a_bucket_of_another_region_is_asked_there(file):
         backend.put(KEY, file(b"y"))
     regions = [request.headers["authorization"].split("/")[2] for request in server.asked]
     assert regions == ["us-east-1", "eu-north-1", "eu-north-1"]
+
+
+def test_a_wrong_region_is_learned():
+    why = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region is wrong; expecting 'b-1'</Message></Error>"
+    buckets = xml("ListAllMyBucketsResult", "<Buckets></Buckets>")
+    with remote(says(400, why.encode()), says(200, buckets), max_attempts=1) as (server, backend):
+        assert [*backend.buckets()] == []
+    assert [request.headers["authorization"].split("/")[2] for request in server.asked] == ["us-east-1", "b-1"]
+
+
+def test_a_listing_that_does_not_go_on_is_an_error():
+    page = xml(
+        "ListBucketResult",
+        "<IsTruncated>true</IsTruncated><CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes>",
+    )
+    with remote(says(200, page)) as (_, backend):
+        assert backend.list("bucket", Query("", "/", "", 1)).truncated
+        with pytest.raises(ProtocolError):
+            backend.list("bucket", Query("", "/", "a/", 1))
+    page = xml("ListMultipartUploadsResult", "<IsTruncated>true</IsTruncated>")
+    with remote(says(200, page)) as (_, backend), pytest.raises(ProtocolError):
+        backend.uploads("bucket", Query())
 
 
 def test_a_payload_is_signed_unless_told_not_to(file):

@@ -111,9 +111,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue.spool": {"disk", "errors", "objects.base", "objects.filling", "objects.sources"},
     "queue.files": {"errors", "objects.sources", "queue.entries"},
     "queue.queue": {
-        *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal", "queue.room"),
-        *("queue.rows", "queue.spool"),
+        *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal"),
+        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool"),
     },
+    "queue.outcomes": {"errors"},
     "queue.pace": set(),
     "queue.pusher": {
         *("errors", "log", "objects.base", "objects.sources", "queue.entries", "queue.files", "queue.pace"),

@@ -54,13 +54,13 @@ class Spool:
         """Keep an open file to which nobody writes any more, also one without a name. Raises DiskFull, StoreError."""
         name = _new_name()
         try:
-            os.fdatasync(fd)
             try:
                 os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
             except OSError as error:
                 if error.errno not in _NO_LINK:
                     raise
                 return self._create(name, lambda copy: _copy(fd, copy))
+            os.fdatasync(fd)  # after the link: on ext4 one commit of its journal holds both
             return self._named(name), Identity.of(fd)
         except OSError as error:
             self.discard(name)

@@ -32,8 +32,9 @@ class Spool:
         self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Let go of the directory."""
-        os.close(self._fd)
+        """Let go of the directory: what is called from now on fails."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def snapshot(self, fd: int, path: bytes) -> tuple[bytes, Identity]:
         """Keep an open file, named ``path``, as it is now; its owner may delete it. Its path in the spool.

@@ -200,14 +200,15 @@ def test_many_at_once_share_a_commit(queue, threads):
     assert journal.commits == 2
 
 
-def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_works(queue, threads):
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), OSError(5, "I/O"), RuntimeError("I/O")])
+def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_works(queue, threads, error):
     journal = queue._journal
     commit, gate, begun = journal._commit, threading.Event(), threading.Event()
 
     def fail(*changes):
         begun.set()
         gate.wait(20)
-        raise sqlite3.OperationalError("disk I/O error")
+        raise error
 
     journal._commit = fail
     threads.start(queue.add, deletion("first"))
@@ -228,12 +229,12 @@ def test_the_format_is_that_of_version_1(tmp_path):
         *("x", Key("b", "é"), PUT, b"/q/spool/0a", True, Identity(1, 2, 3, 4, 5)),
         *(Attributes("e", {"h": "1"}, {"m": "ü"}, {}, {"SHA1": "s"}, "COMPOSITE", [Part(1, 3)]), 7),
     )
-    assert encode(order, 9) == (
-        *(0, 9, "x", "b", "é", "put", b"0a", 1, 3, "1 2 3 4 5"),
+    assert encode(order) == (
+        *(0, 0, "x", "b", "é", "put", b"0a", 1, 3, "1 2 3 4 5"),
         '["e",{"h":"1"},{"m":"ü"},{},{"SHA1":"s"},"COMPOSITE",[[1,3,"",{},0]]]',
         7,
     )
-    assert encode(deletion(), 9) == (0, 9, "", "b", "k", "delete", b"", 0, 0, "", "", 0)
+    assert encode(deletion()) == (0, 0, "", "b", "k", "delete", b"", 0, 0, "", "", 0)
     with opened(tmp_path / "q"):
         pass
     with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
@@ -339,6 +340,36 @@ def test_a_clock_that_was_set_back_holds_nothing_up_for_more_than_a_minute(tmp_p
         queue.failed(queue.take(never).id, S4Error("later"), 1e6)
     with opened(tmp_path / "q") as queue:
         assert queue._backlog.next_due() < time.monotonic() + 61
+
+
+def test_a_deletion_that_fails_is_tried_again_and_no_later_one_overtakes_it(tmp_path, threads, monkeypatch):
+    monkeypatch.setattr("s4raw.queue.journal.AGAIN_SECONDS", 0.01)
+    with opened(tmp_path / "q") as queue:
+        first, second = queue.add(deletion("a")), queue.add(deletion("a"))
+        journal, failing, committed = queue._journal, threading.Event(), []
+        commit = journal._commit
+
+        def sometimes(rows, ids, states):
+            if failing.is_set():
+                raise sqlite3.OperationalError("disk I/O error")
+            committed.append(ids)
+            commit(rows, ids, states)
+
+        failing.set()
+        journal._commit = sometimes
+        queue.take(never)
+        threads.start(queue.delivered, first.id)
+        wait_for(lambda: len(queue.entries()) == 1)
+        queue.take(never)
+        threads.start(queue.delivered, second.id)
+        wait_for(lambda: not queue.entries())
+        with pytest.raises(S4Error, match="I/O"):
+            queue.add(deletion("b"))
+        failing.clear()
+        threads.join()
+        assert [id for ids in committed for id in ids] == [first.id, second.id]
+    with opened(tmp_path / "q") as queue:
+        assert not queue.entries()
 
 
 # -- looking
@@ -557,8 +588,9 @@ def test_a_damaged_database_is_named_and_never_replaced(tmp_path, how):
     path = tmp_path / "q" / "queue.db"
     damage(path, how)
     before = path.read_bytes()
-    with pytest.raises(Corrupt, match=r"queue\.db"):
-        Queue(str(tmp_path / "q"))
+    for _ in range(2):
+        with pytest.raises(Corrupt, match=r"queue\.db"):
+            Queue(str(tmp_path / "q"))
     assert len(os.listdir(tmp_path / "q" / "spool")) == 50
     assert how == "empty" or path.read_bytes() == before
 

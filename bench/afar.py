@@ -8,17 +8,17 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from bench import proc
-from bench.lab import CHECKOUT, Lab
+from bench.lab import CHECKOUT, RUN_SECONDS, Lab
 from bench.rows_s3 import create_bucket
 from bench.s3servers import BUCKET, KEYS, Process
 
 DELAY = 0.1  # seconds, one way
-STOP_SECONDS = 5.0
 WATCH_SECONDS = 0.05
 _STORED = re.compile(r"^(\S+)Z \S+ s3 access \S+ \S+ (?:put_object PUT|complete POST) /([^ ?]+)\S* 200 ", re.MULTILINE)
 
@@ -79,6 +79,15 @@ class Afar:
             for name, stamp in found.items()
             if name.startswith(below)
         }
+
+    def wait(self, prefix: str, count: int) -> None:
+        """Wait until so many objects are below a prefix. Raises RuntimeError when they do not come."""
+        directory = os.path.join(self.server.data, BUCKET, prefix)
+        deadline = time.monotonic() + RUN_SECONDS
+        while sum(len(names) for _, _, names in os.walk(directory)) < count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"there are not {count} objects below {prefix} after {RUN_SECONDS:g} s")
+            time.sleep(0.05)
 
     def drop(self, prefix: str, count: int, size: int) -> None:
         """Throw away what is below a prefix, behind the server's back. Raises RuntimeError unless it is all there."""

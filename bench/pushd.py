@@ -14,31 +14,30 @@ from bench.lab import CHECKOUT, Lab
 from bench.s3servers import KEYS
 
 START_SECONDS = 60.0
-STOP_SECONDS = 10.0
 
 
 class Pushd:
     """``s4raw push run`` for this row alone: its ``port`` and its ``pid``."""
 
-    def __init__(self, lab: Lab, endpoint: str, connections: int = 25, options: Sequence[str] = ()) -> None:
-        """Raises OSError when it does not start."""
+    def __init__(self, lab: Lab, endpoint: str, options: Sequence[str] = (), queue: str = "") -> None:
+        """``queue`` is a directory, to be kept, if it is not to be its own. Raises OSError when it does not start."""
         self._directory = lab.path(f"pushd-{lab.new_number()}")
         os.mkdir(self._directory)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
-        env = {
-            **os.environ,
-            **KEYS,
-            **self.environment(),
-            "S3_ENDPOINT_URL": endpoint,
-            "S3DAEMON_MAX_CONNECTIONS": str(connections),
-        }
-        queue = os.path.join(self._directory, "queue")
-        command = [sys.executable, "-m", "s4raw", "push", "run", "--queue", queue, *options]
         self._log = os.path.join(self._directory, "log")
-        with open(self._log, "wb") as log:
+        self.queue = queue or os.path.join(self._directory, "queue")
+        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener, open(self._log, "wb") as log:
+            self.port: int = listener.getsockname()[1]
+            passed = listener.fileno()
+            command = [sys.executable, "-m", "s4raw", "push", "run", "--queue", self.queue, "--listen-fd", str(passed)]
             self._process = subprocess.Popen(
-                *(command,), cwd=CHECKOUT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                [*command, *options],
+                cwd=CHECKOUT,
+                env={**os.environ, **KEYS, "S3_ENDPOINT_URL": endpoint},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(passed,),
+                process_group=0,
             )
         lab.at_row_end(self.stop)
         self._wait()
@@ -56,13 +55,16 @@ class Pushd:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), 1):
-                    return
+                with socket.create_connection(("127.0.0.1", self.port), START_SECONDS) as sock:
+                    sock.sendall(b'{"do": "status"}\n')
+                    if sock.recv(1) == b"{":
+                        return
             except OSError:
-                time.sleep(0.02)
-        self.stop()
+                time.sleep(0.01)
         with open(self._log, encoding="utf-8", errors="replace") as file:
-            raise OSError(f"s4raw push did not start: {file.read()[-2000:]}")
+            said = file.read()[-2000:]
+        self.stop()
+        raise OSError(f"s4raw push did not start: {said}")
 
     def stop(self) -> None:
         """Kill it, whatever it still has to do, and remove its queue; twice is fine."""

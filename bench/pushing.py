@@ -95,7 +95,7 @@ def measured(run: Action) -> Action:
 
 
 def queued(
-    port: int, connections: int, count: int, directory: str, files: int, bucket: str, share: int, size: int
+    port: int, connections: int, count: int, directory: str, files: int, bucket: str, share: int, snapshot: bool
 ) -> Action:
     """Hand over ``count`` files of a directory, named by number, on connections that wait for each answer.
 
@@ -110,7 +110,7 @@ def queued(
     def order(turn: int, number: int) -> bytes:
         to = f"remote/{bucket}/queued{turn}/{share}/{number}"
         path = os.path.join(directory, f"{number % files:04}")
-        return json.dumps({"file": path, "to": to, "ack": "queued", "snapshot": False}).encode() + b"\n"
+        return json.dumps({"file": path, "to": to, "ack": "queued", "snapshot": snapshot}).encode() + b"\n"
 
     def run(turn: int) -> Found:
         orders = iter([order(turn, number) for number in range(count)])

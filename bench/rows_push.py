@@ -20,9 +20,9 @@ from bench.s3servers import BUCKET, KEYS, program
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 NODES, EACH = 9, 20
 SMALL, LARGE, QUICK_LARGE = 64 * KIB, 16 * MIB, 2 * MIB
-AT_ONCE = 25  # as many connections as the daemon has, unless it is told otherwise
-WIDE = 64
-OURS, OURS_WIDE = "s4raw push", f"s4raw push, {WIDE} connections"
+AT_ONCE = 25
+OURS, OURS_NARROW = "s4raw push", f"s4raw push, {AT_ONCE} connections"
+DEFAULT_CONNECTIONS = 64  # the daemon's
 AWS, AWS_TREE, BOTO3 = f"aws s3 cp, {AT_ONCE} at a time", "aws s3 cp --recursive", f"boto3, {AT_ONCE} threads"
 S5CMD, S5CMD_NARROW, RCLONE = "s5cmd", f"s5cmd, {AT_ONCE} workers", f"rclone copy, {AT_ONCE} transfers"
 SMALL_TOTAL, SMALL_P99, SMALL_SPEED = 1.5, 1.0, 2.0
@@ -155,10 +155,11 @@ class Scene:
 
     def ours(self) -> list[Side]:
         """The daemon, and a ``send.py`` for each node."""
-        return [self._ours(OURS, AT_ONCE), self._ours(OURS_WIDE, WIDE)]
+        narrow = ["--connections", str(AT_ONCE)]
+        return [self._ours(OURS, DEFAULT_CONNECTIONS), self._ours(OURS_NARROW, AT_ONCE, *narrow)]
 
-    def _ours(self, name: str, connections: int) -> Side:
-        daemon = Pushd(self.lab, self.afar.endpoint, connections)
+    def _ours(self, name: str, connections: int, *arguments: str) -> Side:
+        daemon = Pushd(self.lab, self.afar.endpoint, arguments)
         options = {"bucket": BUCKET, "env": daemon.environment(), "options": []}
         worker = self.lab.worker("bench.pushing:senders", nodes=self.nodes, **options)
         warmer = self.lab.worker("bench.pushing:senders", nodes=[self._warming(connections)], **options)

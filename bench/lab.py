@@ -106,7 +106,7 @@ class Workers:
         self._workers = workers
 
     def run(self, **arguments: object) -> Mapping[str, Any]:
-        """Run them all; the seconds until the last has ended, the CPU seconds of all, the largest one's peak; ``each``."""
+        """Run them all; seconds until the last has ended, CPU seconds of all, the largest one's peak, and ``each``."""
         started = time.perf_counter()
         for worker in self._workers:
             worker.order(arguments)

@@ -189,7 +189,7 @@ class Gateway(Process):
         os.mkdir(directory)
 
         def argv(data: str, _port: int, listener: int) -> list[str]:
-            options = ["--remote", afar.endpoint, "--write-queue", "--queue-dir", data, "--listen-fd", str(listener)]
+            options = ["--remote", afar.endpoint, "--write-queue", "--queue", data, "--listen-fd", str(listener)]
             return [sys.executable, "-m", "s4raw", "s3", "run", *options]
 
         super().__init__(QUEUE, argv, os.path.join(directory, "queue"), os.path.join(directory, "log"))

@@ -217,13 +217,15 @@ def queued_puts(lab: Lab) -> Row:
             size=SMALL_SIZE,
         )
         pids = gateway.pids() if name == QUEUE else ()
-        sides.append(TimedSide(name, worker, pids, turn_of, partial(_settled, afar, name, int(amounts[name]))))
+        sides.append(
+            TimedSide(name, Prepared(worker), pids, turn_of, partial(_settled, afar, name, int(amounts[name])))
+        )
     title = f"PUT of objects of 4 KiB on {PUT_CONNECTIONS} connections, through a write queue and to the remote itself"
     comparisons = [Comparison(QUEUE, measure="speed"), Comparison(QUEUE, DIRECT, "speed")]
     return Row(
         *("s3-queued-puts", title, sides, comparisons, lab.samples(3, 2), amounts[QUEUE], "requests"),
         amounts=amounts,
-        notes=["The clients sign before they send one after the other. The uploads run meanwhile, on the same cores."],
+        notes=["The uploads run meanwhile, on the same cores."],
     )
 
 

@@ -17,7 +17,7 @@ from bench.lab import CHECKOUT, SMALL_COUNT, SMALL_SIZE, Lab, Workers
 from bench.measure import Comparison, Row, Sample, Side, TimedSide
 from bench.pushd import Pushd
 from bench.rows_push import percentile
-from bench.rows_s3 import MIB, source, turn_of
+from bench.rows_s3 import MIB, Prepared, source, turn_of
 from bench.s3servers import BUCKET, Process
 
 QUEUED_CLIENTS, CLIENT_PROCESSES = 8, 2

@@ -100,6 +100,7 @@ def main() -> int:
     try:
         _run(report, options.rows or NAMES, str(directory))
     except KeyboardInterrupt:
+        sys.stdout.write(report.table())  # of the rows that were done by then
         return 130
     finally:
         if not options.dir:

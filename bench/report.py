@@ -89,6 +89,8 @@ def machine() -> dict[str, object]:
         "rclone": _first_line(program("rclone") or "rclone", "version"),
         "moto": _version("moto"),
         "s5cmd": _first_line(program("s5cmd") or "s5cmd", "version"),
+        "boto3": _version("boto3"),
+        "aws": _first_line(program("aws") or "aws", "--version"),
         "load at start": round(os.getloadavg()[0], 2),
     }
     return {name: value for name, value in facts.items() if value}

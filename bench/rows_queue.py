@@ -152,11 +152,10 @@ def _always_fine(lab: Lab) -> int:
 
 def opening(lab: Lab) -> Row:
     """A queue with many entries, opened."""
-    from s4raw.queue.queue import Queue
-
     from s4raw.keys import Key
     from s4raw.objects.sources import Identity
     from s4raw.queue.entries import Order
+    from s4raw.queue.queue import Queue
 
     count = OPENED // (10 if lab.quick else 1)
     directory, path = lab.path("queue-open"), os.path.join(lab.small, "0000")

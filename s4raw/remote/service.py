@@ -59,10 +59,12 @@ _NOTHING = xml.Node("")
 class Manner:
     """How to make requests. Times are in seconds; ``attempts`` are those of one request.
 
-    ``signed_payload`` None signs the SHA-256 of a body where no TLS protects it.
+    Of at most ``connections`` at once ``keep`` are kept warm. ``signed_payload`` None signs the SHA-256 of a body where
+    no TLS protects it.
     """
 
     connections: int = 25
+    keep: int = 25
     connect_seconds: float = 5.0
     read_seconds: float = 60.0
     attempts: int = 5
@@ -143,9 +145,9 @@ class Remote:
         return self._account.region
 
     def warm(self, count: int | None = None) -> None:
-        """Open as many connections as may be (or ``count``), if all buckets share them. Raises Unreachable."""
+        """Open those connections that are kept warm (or ``count``), if all buckets share them. Raises Unreachable."""
         if not self._manner.virtual:
-            self._pool(self._place).warm(self._manner.connections if count is None else count)
+            self._pool(self._place).warm(self._manner.keep if count is None else count)
 
     def close(self) -> None:
         """Close all connections, and wake up who waits."""
@@ -284,7 +286,8 @@ class Remote:
             with self._lock:
                 if self._closed.is_set():
                     raise Cancelled("the remote was closed")
-                pool = self._pools.setdefault(place.host, Pool(partial(self._connect, place), self._manner.connections))
+                connect, manner = partial(self._connect, place), self._manner
+                pool = self._pools.setdefault(place.host, Pool(connect, manner.connections, manner.keep))
         return pool
 
     def _connect(self, place: Place) -> Connection:

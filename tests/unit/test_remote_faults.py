@@ -652,6 +652,18 @@ def test_connections_are_warmed_and_used(file):
         assert server.connections == 5 and len({request.connection for request in server.asked}) == 1
 
 
+def test_what_a_burst_needed_beyond_the_warm_connections_is_closed_after_a_while(file, monkeypatch):
+    with remote(says(), connections=5, keep=2) as (_, backend):
+        backend.warm(5)
+        pool = next(iter(backend._remote._pools.values()))
+        assert pool.idle() == 5
+        backend.put(KEY, file(b"x"))
+        assert pool.idle() == 5, "a burst often comes again soon"
+        monkeypatch.setattr("s4raw.remote.pool.IDLE_SECONDS", 0.0)
+        backend.put(KEY, file(b"x"))
+        assert pool.idle() == 2
+
+
 def test_readers_and_slow_senders_keep_nobody_waiting(file):
     acts = [part_of(LONG), part_of(LONG), says()]
     with remote(*acts, connections=1) as (_, backend), backend.get(KEY), backend.get(KEY):

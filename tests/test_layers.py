@@ -92,7 +92,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
-    "running": {"log", "net", "serving", "syscalls", "workers"},
+    "running": {"log", "net", "syscalls", "workers"},
+    "unix": {"errors", "net"},
+    "metrics": set(),
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),
@@ -301,6 +303,38 @@ MAY_IMPORT: dict[str, set[str]] = {
             "objects.filling",
         ),
     },
+    # the uploader
+    "push.protocol": {"errors", "keys"},
+    "push.roots": {"errors"},
+    "push.deliveries": {"errors"},
+    "push.transfers": {"errors", "log"},
+    "push.systemd": {"__init__", "unix"},
+    "push.aliases": {
+        *("errors", "handshake", "keys", "ring"),
+        *("objects.base", "objects.remote", "objects.ring", "push.protocol"),
+    },
+    "push.uploader": {
+        *("__init__", "errors", "metrics", "objects.base", "objects.sources", "queue.entries", "queue.queue"),
+        *("push.aliases", "push.deliveries", "push.protocol", "push.roots"),
+    },
+    "push.session": {
+        *("errors", "log", "net", "serving"),
+        *("push.deliveries", "push.protocol", "push.uploader"),
+    },
+    "push.status": {"metrics", "push.protocol", "push.uploader", "s3.http"},
+    "push.daemon": {
+        *("__init__", "errors", "log", "net", "running", "serving", "unix"),
+        *("objects.remote", "queue.entries", "queue.pusher", "queue.queue", "s3.http", "s3.session"),
+        *("push", "push.aliases", "push.roots", "push.session", "push.status", "push.systemd", "push.transfers"),
+        "push.uploader",
+    },
+    # the uploader's clients; send stands alone, as it is copied to machines without the rest
+    "send": set(),
+    "push": set(),
+    "push.report": {"errors"},
+    "push.pictures": {"errors", "push.report"},
+    "verbs.send": {"arguments", "errors", "send"},
+    "verbs.push_client": {"arguments", "errors", "output", "send", "push.report", "push.pictures"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -318,6 +352,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("arguments", "errors", "keys", "output", "s3", "s3.client", "s3.described", "verbs.s3_client"),
     },
     "verbs.s3_remote": {"arguments", "errors", "s3.daemon", "s3.upstream"},
+    "verbs.push": {"arguments", "errors", "push.daemon", "queue.entries", "s3.daemon", "verbs.push_client"},
+    "verbs.s3": {"arguments", "s3.daemon", "verbs.s3_client"},
     "verbs.s3_client": {
         *("arguments", "output", "errors", "keys", "bodies"),
         *("s3", "s3.client", "s3.credentials", "s3.described", "s3.transfer"),
@@ -351,10 +387,10 @@ OWNERS: dict[str, set[str]] = {
     "xxhash": {"digest"},
     "docopt": {"arguments"},
     "awscrt": {"s3.checksums"},
-    "socket": set(),  # net has what it wraps
-    "_socket": {"net"},
-    "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
-    "ssl": {"s3.tls"},
+    "socket": {"send"},  # net has what it wraps
+    "_socket": {"net", "unix", "send"},
+    "select": {"net", "serving", "workers", "procs", "bodies", "computing", "send"},
+    "matplotlib": {"push.pictures"},
     "sqlite3": {"queue.journal"},
     "ssl": {"s3.tls", "s3.connection"},
     "botocore": {"remote.credentials"},
@@ -366,6 +402,7 @@ OWNERS: dict[str, set[str]] = {
 
 MAY_PRINT = {"cli", "progress"}
 MODULE_LINES = 400
+LONGER = {"send": 600}  # what is copied as one file cannot be cut in two
 FUNCTION_LINES = 50
 
 FILES = {
@@ -461,8 +498,8 @@ def test_imports_from_outside_only_what_it_owns(module: str) -> None:
 
 @each_module
 def test_is_short(module: str) -> None:
-    lines = len(source(module).splitlines())
-    assert lines < MODULE_LINES, f"{FILES[module]} is {lines} lines long, the limit is under {MODULE_LINES}"
+    lines, limit = len(source(module).splitlines()), LONGER.get(module, MODULE_LINES)
+    assert lines < limit, f"{FILES[module]} is {lines} lines long, the limit is under {limit}"
 
 
 @each_module

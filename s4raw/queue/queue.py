@@ -71,7 +71,7 @@ class Queue:
             gc.disable()  # a hundred thousand rows are no garbage, and looking at them takes a third of the time
             try:
                 self._load()
-                self._room = Room(limits, self._held)
+                self._room = Room(limits, self._held, self._backlog.waits_since)
                 self._journal.start(self.spool.sync, self._accepted)
                 self._outcomes = Outcomes(self._journal.last_id, self._backlog.get)
             except BaseException:
@@ -145,10 +145,9 @@ class Queue:
                 self._backlog.add(row)
             self._ready.notify(len(rows))
 
-    def _held(self) -> tuple[int, int, int]:
+    def _held(self) -> tuple[int, int]:
         """Without the lock: each of them is read at once, and whoever changes them looks for room again."""
-        backlog = self._backlog
-        return backlog.size, len(backlog), backlog.oldest_ns
+        return self._backlog.size, len(self._backlog)
 
     # -- looking
 
@@ -338,6 +337,8 @@ class Queue:
             self._ready.notify()
             if not due:
                 self._left.notify_all()
+        if not due:
+            self._room.changed()
 
     def _leave(self, items: Sequence[Item], error: S4Error | None) -> Deletion:
         """With the lock: deletions reach the journal in the order in which entries of a key leave."""

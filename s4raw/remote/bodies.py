@@ -17,6 +17,7 @@ from s4raw.s3.outgoing import FileBody
 
 PIECE = 1 << 20  # bytes
 SLICE = 8 << 20  # bytes that the kernel is told to send at once
+THROTTLED = 256 << 10  # bytes that a throttle is asked for at once: with many senders each may wait long for its turn
 HELD = 4096  # bytes that are sent only once all is known to be well
 
 
@@ -52,10 +53,15 @@ class FileSending:
 
     def __iter__(self) -> Iterator[bytes | FileBody]:
         held = min(HELD, self.size)
-        for at in range(0, self.size - held, SLICE):
+        throttle = self._source.throttle or (lambda _count: None)
+        step = SLICE if self._source.throttle is None else THROTTLED
+        for at in range(0, self.size - held, step):
             if self._stopped is not None and self._stopped.is_set():
                 raise Cancelled("the upload was given up")
-            yield FileBody(self._source.fd, self._offset + at, min(SLICE, self.size - held - at))
+            count = min(step, self.size - held - at)
+            throttle(count)
+            yield FileBody(self._source.fd, self._offset + at, count)
+        throttle(held)
         last = read_file(self._source.fd, self._offset + self.size - held, held)
         self._source.check()
         yield last

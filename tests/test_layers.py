@@ -353,7 +353,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "verbs.s3_remote": {"arguments", "errors", "s3.daemon", "s3.upstream"},
     "verbs.push": {"arguments", "errors", "push.daemon", "queue.entries", "s3.daemon", "verbs.push_client"},
-    "verbs.s3": {"arguments", "s3.daemon", "verbs.s3_client"},
     "verbs.s3_client": {
         *("arguments", "output", "errors", "keys", "bodies"),
         *("s3", "s3.client", "s3.credentials", "s3.described", "s3.transfer"),

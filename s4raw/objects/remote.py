@@ -58,12 +58,11 @@ CHECKED = {"x-amz-checksum-mode": "ENABLED"}
 class RemoteOptions:
     """Where a remote is and how it is spoken to. None is what the environment says (see ``remote.credentials``).
 
-    ``profile`` and ``region`` are those of shared config; ``access_key`` and ``secret_key`` are used in place of
-    credentials that would be found. Of at most ``connections`` at once ``keep`` are kept warm. Times are in seconds;
-    ``max_attempts`` are those of one request. A file of more than ``multipart_threshold`` bytes goes in parts of
-    ``part_size`` bytes. ``authorities`` is a file of certificates (PEM) to trust instead of the system's.
-    ``addressing`` is ``path`` or ``virtual``. ``signed_payload`` None signs the SHA-256 of bodies without TLS only.
-    ``via`` names, in a header of every request, who passes it on.
+    ``profile`` and ``region`` are those of shared config; ``access_key`` and ``secret_key`` go before what is found. Of
+    at most ``connections`` at once ``keep`` are kept warm. Times are in seconds; ``max_attempts`` are those of one
+    request. A file of more than ``multipart_threshold`` bytes goes in parts of ``part_size`` bytes. ``authorities`` is a
+    file of certificates (PEM) to trust instead of the system's, ``addressing`` is ``path`` or ``virtual``.
+    ``signed_payload`` None signs the SHA-256 of bodies without TLS only. ``via``: who is said to pass requests on.
     """
 
     endpoint: str | None = None

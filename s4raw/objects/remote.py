@@ -59,10 +59,10 @@ class RemoteOptions:
     """Where a remote is and how it is spoken to. None is what the environment says (see ``remote.credentials``).
 
     ``profile`` and ``region`` are those of shared config; ``access_key`` and ``secret_key`` go before what is found. Of
-    at most ``connections`` at once ``keep`` are kept warm. Times are in seconds; ``max_attempts`` are those of one
-    request. A file of more than ``multipart_threshold`` bytes goes in parts of ``part_size`` bytes. ``authorities`` is a
-    file of certificates (PEM) to trust instead of the system's, ``addressing`` is ``path`` or ``virtual``.
-    ``signed_payload`` None signs the SHA-256 of bodies without TLS only. ``via``: who is said to pass requests on.
+    at most ``connections`` at once ``keep`` are kept warm. Times are in seconds; ``max_attempts`` are of one request.
+    Files above ``multipart_threshold`` bytes go in parts of ``part_size``. ``authorities`` (a file, PEM) replace the
+    system's; ``addressing`` is ``path`` or ``virtual``. ``signed_payload`` None signs SHA-256 without TLS. ``via``
+    passes requests on.
     """
 
     endpoint: str | None = None

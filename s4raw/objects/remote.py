@@ -58,11 +58,12 @@ CHECKED = {"x-amz-checksum-mode": "ENABLED"}
 class RemoteOptions:
     """Where a remote is and how it is spoken to. None is what the environment says (see ``remote.credentials``).
 
-    ``profile`` and ``region`` are those of shared config; ``access_key`` and ``secret_key`` go before what is found. Of
-    at most ``connections`` at once ``keep`` are kept warm. Times are in seconds; ``max_attempts`` are of one request.
-    Files above ``multipart_threshold`` bytes go in parts of ``part_size``. ``authorities`` (a file, PEM) replace the
-    system's; ``addressing`` is ``path`` or ``virtual``. ``signed_payload`` None signs SHA-256 without TLS. ``via``
-    passes requests on.
+    ``profile`` and ``region`` are those of shared config; ``access_key`` and ``secret_key`` are used in place of
+    credentials that would be found. Of at most ``connections`` at once ``keep`` are kept warm. Times are in seconds;
+    ``max_attempts`` are those of one request. A file of more than ``multipart_threshold`` bytes goes in parts of
+    ``part_size`` bytes. ``authorities`` is a file of certificates (PEM) to trust instead of the system's.
+    ``addressing`` is ``path`` or ``virtual``. ``signed_payload`` None signs the SHA-256 of bodies without TLS only.
+    ``via`` is who passes requests on, if that is to be told in a header of each.
     """
 
     endpoint: str | None = None
@@ -93,17 +94,9 @@ def open_remote(options: RemoteOptions) -> RemoteBackend:
         raise UsageError("connections, max_attempts and part_size are 1 or more")
     pair = (options.access_key, options.secret_key) if options.access_key and options.secret_key else None
     account = settle(options.profile, options.region, options.endpoint, pair)
-    manner = Manner(
-        options.connections,
-        options.keep,
-        options.connect_timeout,
-        options.read_timeout,
-        options.max_attempts,
-        options.authorities,
-        options.addressing == "virtual",
-        options.signed_payload,
-        options.via,
-    )
+    times, virtual = (options.connect_timeout, options.read_timeout), options.addressing == "virtual"
+    manner = Manner(options.connections, options.keep, *times, options.max_attempts, options.authorities, virtual)
+    manner.signed_payload, manner.via = options.signed_payload, options.via
     return RemoteBackend(Remote(account, manner), options.multipart_threshold, options.part_size)
 
 

@@ -57,6 +57,22 @@ def listen(address: str, port: int, backlog: int = 1024) -> Socket:
     return sock
 
 
+def prepare(listener: Socket) -> None:
+    """Let connections that are accepted have the options of a Stream: in Linux they inherit them from the listener.
+
+    Accepting does not block from here on.
+    """
+    _set_options(listener)
+    listener.setblocking(False)
+
+
+def _set_options(sock: Socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
+    _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
+
+
 def adopt(fd: int) -> Socket:
     """A listening socket that a parent process handed down."""
     return socket.socket(fileno=fd)
@@ -107,16 +123,15 @@ class Stream:
     ``peer`` is the other end as ``address:port``.
     """
 
-    def __init__(self, sock: Socket, peer: str) -> None:
+    def __init__(self, sock: Socket, peer: str, *, inherits: bool = False) -> None:
+        """``inherits``: it was accepted from a listener that was given to ``prepare``. Raises OSError."""
         self.peer = peer
         self._sock = sock
         self._receive_seconds = STALL_SECONDS
         self._queue: list[bytes | memoryview] = []
         self._queued = 0
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
-        _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
+        if not inherits:
+            _set_options(sock)
 
     def handshake(self, seconds: float) -> None:
         """Do what comes before the first byte, within ``seconds``: nothing, on plain TCP."""

@@ -119,20 +119,22 @@ def _nothing() -> Generator[walking.Place, str | None, None]:
 
 def _line(name: str, file: int, status: os.stat_result) -> Listed:
     """An object's line. One that is damaged is listed all the same, without an ETag."""
+    size = status.st_size
     try:
-        etag, checksums, checksum_type = _summary(file, status)
-    except (OSError, Corrupt):
-        etag, checksums, checksum_type = "", (), ""
-    return Listed(name, status.st_size, max(0, status.st_mtime_ns), etag, checksums, checksum_type)
-
-
-def _summary(file: int, status: os.stat_result) -> tuple[str, tuple[str, ...], str]:
-    try:
-        summary = codec.read_summary(os.getxattr(file, codec.SUMMARY), status.st_ino, status.st_size)
-        if summary is not None:
-            return summary
+        found = codec.read_summary(os.getxattr(file, codec.SUMMARY), status.st_ino, size)
     except OSError:
-        pass  # a key of the ring's, or one with an unusual ETag
+        found = None
+    if found is None:  # a key of the ring's, or one with an unusual ETag
+        try:
+            found = _summary(file)
+        except (OSError, Corrupt):
+            found = "", (), ""
+    mtime_ns = status.st_mtime_ns
+    return Listed(name, size, mtime_ns if mtime_ns > 0 else 0, *found)
+
+
+def _summary(file: int) -> tuple[str, tuple[str, ...], str]:
+    """What a summary would say, from the attributes themselves."""
     record = Record.decode(os.getxattr(file, RECORD_ATTRIBUTE))
     try:
         sealed = os.getxattr(file, codec.ATTRIBUTE)

@@ -135,7 +135,10 @@ class Store:
 
     def open(self, key: Key) -> Stored:
         """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
-        fd, status, path = self.open_file(key)
+        return self.read_record(*self.open_file(key), key)
+
+    def read_record(self, fd: int, status: os.stat_result, path: str, key: Key) -> Stored:
+        """The same for what ``open_file`` gave; ``fd`` is closed when this raises."""
         try:
             record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
             if record.size != status.st_size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from s4raw.keys import Key, check_key
 from s4raw.objects import attributes as codec
 from s4raw.objects import buckets, locks, sidecars
 from s4raw.objects.base import ALWAYS, Attributes, Conditions, Info
+from s4raw.objects.remembered import Remembered
 from s4raw.store import RECORD_ATTRIBUTE, Store
 
 _DRAFT_MODE, _KEY_MODE = 0o600, 0o444
@@ -35,14 +37,24 @@ class Found(NamedTuple):
     sidecar: str  # the name of the one that it has, if it has one
 
 
-def find(store: Store, key: Key) -> Found:
+_remembered = Remembered()  # by device and inode, so it serves every store of this process
+
+
+def find(store: Store, key: Key, remembered: Remembered = _remembered) -> Found:
     """Open an object. Raises NoSuchKey, Corrupt, StoreError."""
     for _ in range(_RACES):
-        fd, record, mtime_ns, _ = store.open(key)
+        fd, status, path = store.open_file(key)
+        if (known := remembered.get(status)) is not None:
+            return Found(fd, *known, "")
+        now_ns = time.time_ns()
+        _, record, mtime_ns, _ = store.read_record(fd, status, path, key)
         try:
             found = attributes_of(store, fd, record)
             if found is not None:
-                return Found(fd, record, Info(record.size, mtime_ns, found[0]), found[1])
+                info = Info(record.size, mtime_ns, found[0])
+                if not found[1]:
+                    remembered.keep(status, now_ns, record, info)
+                return Found(fd, record, info, found[1])
             os.close(fd)  # replaced or deleted since it was opened, its attributes have gone already
         except BaseException as error:
             os.close(fd)

@@ -106,26 +106,25 @@ def publish(
     """
     check_key(key)
     with disk_errors(key):
-        _summarize(fd, record, attributes)  # first, for it is to have room in the inode
+        status = os.fstat(fd)
+        _summarize(fd, status.st_ino, record, attributes)  # first, for it is to have room in the inode
         os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())  # must find room; the attributes have somewhere else to go
     sidecar = _attach(store, fd, key, record, attributes, _DRAFT_MODE)
     try:
-        with disk_errors(key):
-            mtime_ns = max(0, os.fstat(fd).st_mtime_ns)
         with locks.of_key(store, key):
             buckets.keep(store, key.bucket)
-            replaced = _put(store, fd, key, record, conditions)
+            replaced = _put(store, fd, key, conditions)
     except BaseException:
         sidecars.remove(store, sidecar)
         with suppress(OSError):
             os.fchmod(fd, _DRAFT_MODE)  # somebody may try once more
         raise
     sidecars.remove(store, replaced)
-    return Info(record.size, mtime_ns, attributes)
+    return Info(record.size, max(0, status.st_mtime_ns), attributes)
 
 
-def _put(store: Store, fd: int, key: Key, record: Record, conditions: Conditions) -> str:
-    """Publish or replace; the name of the sidecar of what was replaced, if it had one."""
+def _put(store: Store, fd: int, key: Key, conditions: Conditions) -> str:
+    """Publish or replace a file that has its record; the name of the sidecar of what was replaced, if it had one."""
     for _ in range(_RACES):
         if conditions is not ALWAYS or not store.seems_free(key):
             try:
@@ -133,10 +132,10 @@ def _put(store: Store, fd: int, key: Key, record: Record, conditions: Conditions
             except NoSuchKey:
                 conditions.check(None, reading=False)
             else:
-                store.replace(fd, key, record)
+                store.replace(fd, key, None)
                 return sidecar
         try:
-            store.publish(fd, key, record)
+            store.publish(fd, key, None)
             return ""
         except KeyExists:  # by the ring's own verbs, in between
             os.fchmod(fd, _DRAFT_MODE)
@@ -192,9 +191,9 @@ def _attach(store: Store, fd: int, key: Key, record: Record, attributes: Attribu
     return sidecar
 
 
-def _summarize(fd: int, record: Record, attributes: Attributes) -> None:
+def _summarize(fd: int, inode: int, record: Record, attributes: Attributes) -> None:
     """Write what listings show of an object that is about to be."""
-    summary = codec.summarize(attributes, os.fstat(fd).st_ino, record.size)
+    summary = codec.summarize(attributes, inode, record.size)
     if summary is None:
         with suppress(OSError):
             os.removexattr(fd, codec.SUMMARY)

@@ -268,9 +268,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("objects.attributes", "objects.locks"),
     },
     "objects.buckets": {"errors", "keys", "tree", "walking", "disk", "store", "objects.base", "objects.locks"},
+    "objects.remembered": {"children", "blocks", "objects.base"},
     "objects.publishing": {
         *("errors", "keys", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.attributes", "objects.locks", "objects.sidecars", "objects.buckets"),
+        "objects.remembered",
     },
     "objects.local": {
         *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),

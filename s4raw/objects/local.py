@@ -1,7 +1,8 @@
 """Objects in a data directory: each is a key of the store, so that the ring's verbs see it, and a file like any other.
 
 What an object has beside its bytes, and how it is replaced, is in ``attributes`` and ``publishing``; multipart uploads
-are ``local_parts``, listings ``local_listing``. Nothing is kept in memory: any process of a server may do anything.
+are ``local_parts``, listings ``local_listing``. What is kept in memory (``remembered``) counts only while the file is
+as it was: any process of a server may do anything.
 """
 
 from __future__ import annotations

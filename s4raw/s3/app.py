@@ -108,7 +108,9 @@ class App:
             )
             known[1] = identity.access_key or "-"
             if "authorization" not in request.headers and ("X-Amz-Signature" in params or "Signature" in params):
-                request.headers = {**headers_of_query(params), **request.headers}
+                params.pop("X-Amz-Signature", None)
+                if params:  # as a rule, nothing is left
+                    request.headers = {**headers_of_query(params), **request.headers}
         operation = route(method, level, params, "x-amz-copy-source" in request.headers)
         known[0] = operation.__name__
         if level == OBJECT:

@@ -179,7 +179,7 @@ def split_address(address: str | None) -> tuple[str, int]:
 def _wrapping(options: Options) -> tuple[Callable[[Socket, str], Stream], str]:
     """How a connection's socket is made into a stream, and the scheme of URLs. Raises ConfError."""
     if options.certificate is None:
-        return Stream, "http"
+        return partial(Stream, inherits=True), "http"
     from s4raw.s3.tls import TlsStream, server_context
 
     return partial(TlsStream, server_context(options.certificate, options.private_key)), "https"

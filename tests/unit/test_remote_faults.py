@@ -597,14 +597,12 @@ def test_an_upload_that_fails_is_given_up(file, failing):
 
 
 def test_an_upload_that_is_interrupted_is_given_up(file):
-    main = threading.main_thread().ident
-
-    once = []
+    main, once = threading.main_thread().ident, threading.Lock()
 
     def failing(visit):
         visit.read()
-        if not once:
-            once.append(signal.pthread_kill(main, signal.SIGINT))
+        if once.acquire(blocking=False):
+            signal.pthread_kill(main, signal.SIGINT)
         visit.sock.sendall(head_of(200, 0, ETAG))
         return True
 

@@ -87,6 +87,7 @@ def open_front(upstream: Upstream, name: str, held: ExitStack, log: Log, grace_s
         profile=upstream.profile,
         region=upstream.region,
         connections=upstream.connections,
+        keep=upstream.connections,
         authorities=upstream.authorities,
         addressing=upstream.addressing,
         via=name,

@@ -111,9 +111,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue.spool": {"disk", "errors", "objects.base", "objects.filling", "objects.sources"},
     "queue.files": {"errors", "objects.sources", "queue.entries"},
     "queue.queue": {
-        *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal", "queue.room"),
-        *("queue.rows", "queue.spool"),
+        *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal"),
+        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool"),
     },
+    "queue.outcomes": {"errors"},
     "queue.pace": set(),
     "queue.pusher": {
         *("errors", "log", "objects.base", "objects.sources", "queue.entries", "queue.files", "queue.pace"),
@@ -206,7 +207,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "remote.reading": {"errors", "keys", "objects.base", "remote.pool", "remote.service", "s3.connection"},
     "remote.listing": {
         *("errors", "keys", "objects.base", "remote.service", "remote.values"),
-        *("s3", "s3.client", "s3.conditions", "s3.errors", "s3.xml"),
+        *("s3.client", "s3.conditions", "s3.xml"),
     },
     "remote.buckets": {
         *("errors", "keys", "objects.base", "remote", "remote.listing", "remote.service", "remote.values"),

@@ -24,6 +24,7 @@ from s4raw.queue.rows import NEW, Row, State
 VERSION = 1
 APPLICATION = 0x73345155  # "s4QU", in the database's header
 DATABASE, LOCK, RESERVE = "queue.db", "lock", "reserve"
+LOG_PAGES = 500  # of 4 KiB: how far the log grows, and the database with it; half of the reserve
 LAZY_SECONDS = 0.5  # how long what may be lost waits for a commit that would be made anyway
 AGAIN_SECONDS = 1.0  # between attempts to delete what could not be deleted
 
@@ -130,7 +131,8 @@ class Journal:
 
     def _prepare(self) -> None:
         database = self._database
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+        log = f"wal_autocheckpoint = {LOG_PAGES}"
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", log):
             database.execute(f"PRAGMA {pragma}")
         (application,) = database.execute("PRAGMA application_id").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -260,7 +262,7 @@ class Journal:
             _finish(insertions, failure)
             with self._changed:
                 self._states = {**states, **self._states}
-            if isinstance(failure, DiskFull) and deletions and self._reserve.give():
+            if deletions and isinstance(failure, DiskFull) and self._reserve.give():
                 return self._write([], deletions, {})
             return True
         self._reserve.take()

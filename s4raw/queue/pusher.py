@@ -167,7 +167,7 @@ class Pusher:
 
             if order.size <= _SMALL:
                 throttle(order.size)
-            else:
+            elif self._pace.rate:
                 source.throttle = throttle
             backend.put(order.key, source)
             self._pace.charge(order.size - min(charged, order.size))  # what was sent without asking is paid for later

@@ -15,12 +15,10 @@ import gc
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from s4raw.errors import (
-    Busy,
     ConfError,
     ConnectionLost,
     Corrupt,
@@ -35,11 +33,11 @@ from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item
 from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
 from s4raw.queue.files import settle
 from s4raw.queue.journal import Deletion, Journal
+from s4raw.queue.outcomes import Outcomes
 from s4raw.queue.room import Reservation, Room
 from s4raw.queue.rows import Row, State, decode, encode
 from s4raw.queue.spool import Spool
 
-OUTCOMES = 10_000  # how many are remembered
 AWAY_SECONDS = 0.5  # between attempts to reach a remote that is away
 MAX_KEPT_WAIT = 60.0  # seconds until another try after a restart, at most: the clock may have been set back
 _UNREACHABLE = (Unreachable, ConnectionLost, PeerTimeout)
@@ -58,9 +56,6 @@ class Queue:
         self._ready = threading.Condition(self._lock)  # something may be taken
         self._left = threading.Condition(self._lock)  # something has left, or was parked
         self._backlog = Backlog()
-        self._waiters: dict[int, list[threading.Event]] = {}
-        self._outcomes: OrderedDict[int, S4Error | None] = OrderedDict()
-        self._floor = 0  # the highest id whose outcome may have been forgotten
         self._counts = {"attempts": 0, "failures": 0, "delivered": 0, "dropped": 0}
         self._alarm: float | None = None  # until when one of those who wait for a turn waits, for all of them
         self._closed = False
@@ -74,7 +69,7 @@ class Queue:
                 self._load()
                 self._room = Room(limits, self._held)
                 self._journal.start(self.spool.sync, self._accepted)
-                self._floor = self._journal.last_id
+                self._outcomes = Outcomes(self._journal.last_id, self._backlog.get)
             except BaseException:
                 self.spool.close()
                 raise
@@ -164,19 +159,23 @@ class Queue:
     def names(self, alias: str, bucket: str, prefix: str, after: str, limit: int) -> Sequence[Entry]:
         """The newest order of each key with the prefix, in the order of the names' UTF-8, those behind ``after``."""
         with self._lock:
-            return [self._entry(item) for item in islice(self._backlog.newest(alias, bucket, prefix, after), limit)]
+            found = [
+                (item.row, item.state) for item in islice(self._backlog.newest(alias, bucket, prefix, after), limit)
+            ]
+        return [decode(*kept, self.spool.path) for kept in found]
 
     def entries(
         self, *, alias: str | None = None, parked: bool | None = None, after: int = 0, limit: int = 1000
     ) -> Sequence[Entry]:
         """Entries by id, those with higher ids than ``after``."""
         with self._lock:
-            found = (
-                item
+            chosen = (
+                (item.row, item.state)
                 for item in self._backlog.after(after)
                 if (alias is None or item.row.alias == alias) and (parked is None or (item.status == PARKED) == parked)
             )
-            return [self._entry(item) for item in islice(found, limit)]
+            found = list(islice(chosen, limit))
+        return [decode(*kept, self.spool.path) for kept in found]
 
     def in_flight(self) -> frozenset[int]:
         """The ids of the entries that are being delivered now."""
@@ -193,35 +192,11 @@ class Queue:
     def wait(self, id: int, timeout: float | None = None) -> S4Error | None:
         """Wait until an entry has left the queue: None when it was delivered, the error when it was dropped.
 
+        That is on disk by then: it is not delivered again, and its user may do with the file what they like.
         Raises PeerTimeout after ``timeout`` seconds, Busy when the queue is closed, NoSuchKey when nothing is known of
         the entry any more: it left long ago, before the process began.
         """
-        with self._lock:
-            if self._backlog.get(id) is None:
-                return self._outcome(id)
-            if self._closed:
-                raise Busy("the queue is closed")
-            event = threading.Event()
-            self._waiters.setdefault(id, []).append(event)
-        event.wait(timeout)
-        with self._lock:
-            if self._backlog.get(id) is None:
-                return self._outcome(id)
-            waiters = self._waiters.get(id, [])
-            if event in waiters:
-                waiters.remove(event)
-                if not waiters:
-                    del self._waiters[id]
-        if event.is_set():
-            raise Busy("the queue was closed")
-        raise PeerTimeout(f"the entry {id} is still in the queue after {timeout} s")
-
-    def _outcome(self, id: int) -> S4Error | None:
-        if id in self._outcomes:
-            return self._outcomes[id]
-        if self._floor < id <= self._journal.last_id:
-            return None
-        raise NoSuchKey(f"the queue knows nothing of the entry {id}")
+        return self._outcomes.wait(id, self._journal.last_id, timeout)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left but what is parked, or waits behind it; whether that was so in time."""
@@ -249,8 +224,9 @@ class Queue:
             items = [item for item in dict.fromkeys(found) if item is not None and item.status != IN_FLIGHT]
             if not items:
                 return 0
-            deletion = self._leave(items, reason or S4Error("the entry was dropped from the queue"))
-        self._finish(items, deletion)
+            error = reason or S4Error("the entry was dropped from the queue")
+            deletion = self._leave(items, error)
+        self._finish(items, deletion, error)
         return len(items)
 
     # -- for the pusher
@@ -262,7 +238,9 @@ class Queue:
                 item = self._backlog.take(time.monotonic())
                 if item is not None:
                     self._ready.notify()  # another one may look after the clock, or for the next entry
-                    return self._entry(item)
+                    if (entry := self._readable(item)) is not None:
+                        return entry
+                    continue
                 due = self._backlog.next_due()
                 if due is None or (self._alarm is not None and self._alarm <= due):
                     self._ready.wait()
@@ -276,6 +254,15 @@ class Queue:
             self._ready.notify()  # it may have been the one who looks after the clock
             return None
 
+    def _readable(self, item: Item) -> Entry | None:
+        try:
+            return self._entry(item)
+        except (S4Error, ValueError, TypeError) as error:
+            state = State(item.state.attempts, 0, 1, f"its row in the database is damaged: {error}")
+            self._backlog.put_back(item, state)
+            self._left.notify_all()
+            return None
+
     def wake(self) -> None:
         """Let all who wait in ``take`` look whether they are to stop."""
         with self._lock:
@@ -286,7 +273,7 @@ class Queue:
         with self._lock:
             items = [self._landed(id, None)]
             deletion = self._leave(items, None)
-        self._finish(items, deletion)
+        self._finish(items, deletion, None)
 
     def failed(self, id: int, error: S4Error, wait_seconds: float) -> None:
         """An attempt failed: the next one after so many seconds."""
@@ -301,7 +288,7 @@ class Queue:
         with self._lock:
             items = [self._landed(id, error)]
             deletion = self._leave(items, error)
-        self._finish(items, deletion)
+        self._finish(items, deletion, error)
 
     def _landed(self, id: int, error: S4Error | None) -> Item:
         """The entry of an attempt that has ended."""
@@ -329,27 +316,21 @@ class Queue:
 
     def _leave(self, items: Sequence[Item], error: S4Error | None) -> Deletion:
         """With the lock: deletions reach the journal in the order in which entries of a key leave."""
-        deletion = self._journal.delete([item.row.id for item in items])
+        ids = [item.row.id for item in items]
+        deletion = self._journal.delete(ids)
+        self._outcomes.leaving(ids)
         for item in items:
             self._backlog.remove(item)
-            self._remember(item.row.id, error)
         if error is not None:
             self._counts["dropped"] += len(items)
         self._ready.notify(len(items))
         self._left.notify_all()
         return deletion
 
-    def _remember(self, id: int, error: S4Error | None) -> None:
-        if error is not None or id <= self._floor:
-            self._outcomes[id] = error
-            if len(self._outcomes) > OUTCOMES:
-                self._floor = max(self._floor, self._outcomes.popitem(last=False)[0])
-        for event in self._waiters.pop(id, ()):
-            event.set()
-
-    def _finish(self, items: Sequence[Item], deletion: Deletion) -> None:
+    def _finish(self, items: Sequence[Item], deletion: Deletion, error: S4Error | None) -> None:
         self._room.changed()
         deletion.wait()
+        self._outcomes.left([item.row.id for item in items], error)
         for item in items:
             if item.row.spooled:
                 self.spool.discard(item.row.path)
@@ -362,12 +343,9 @@ class Queue:
             self._closed = True
             self._ready.notify_all()
             self._left.notify_all()
-            for events in self._waiters.values():
-                for event in events:
-                    event.set()
-            self._waiters.clear()
         self._room.close()
         self._journal.close()
+        self._outcomes.close()
         self.spool.close()
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import suppress
 
-SIZE = 1 << 20  # bytes
+SIZE = 4 << 20  # bytes
 _AGAIN_SECONDS = 1.0
 
 

@@ -10,10 +10,8 @@ from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Bucket, Listed, Page, Part, Query, Upload, UploadPage
 from s4raw.remote.service import Remote
 from s4raw.remote.values import ALGORITHMS, checksums_of
-from s4raw.s3 import xml
 from s4raw.s3.client import query_of
 from s4raw.s3.conditions import seconds_of
-from s4raw.s3.errors import S3Error
 from s4raw.s3.xml import Node
 
 MOST = 1000  # entries that S3 gives at once
@@ -176,7 +174,7 @@ def object_parts(remote: Remote, key: Key, count: int, etag: str) -> list[Part]:
             "x-amz-part-number-marker": str(found[-1].number if found else 0),
         }
         try:
-            node = _attributes(remote.call("GET", key, "attributes=", asked).content)
+            node = remote.call("GET", key, "attributes=", asked, root="GetObjectAttributesResponse").node
         except Refused:
             break
         if (node.get("ETag") or "").strip('"') != etag:
@@ -191,15 +189,6 @@ def object_parts(remote: Remote, key: Key, count: int, etag: str) -> list[Part]:
     if len(found) == count:
         return found
     return [_part(remote, key, number, etag) for number in range(1, count + 1)]
-
-
-def _attributes(content: bytes) -> Node:
-    for root in ("GetObjectAttributesResponse", "GetObjectAttributesOutput"):
-        try:
-            return xml.read(content, root)
-        except (S3Error, IndexError):
-            continue
-    return Node("")
 
 
 def _part(remote: Remote, key: Key, number: int, etag: str) -> Part:

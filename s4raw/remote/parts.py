@@ -19,6 +19,7 @@ from s4raw.s3.client import query_of
 from s4raw.s3.outgoing import size_of
 
 BUFFERED = 4  # parts of a source that are held in memory at once
+NONE: Mapping[str, str] = {}
 COPIED = 512 << 20  # bytes of a part that is copied
 
 
@@ -106,18 +107,24 @@ class Team:
 Fill = Callable[[Team, str], Attributes]
 
 
-def _send(remote: Remote, key: Key, upload: str, number: int, body: Body) -> Part:
+def _send(remote: Remote, key: Key, upload: str, number: int, body: Body, checksums: Mapping[str, str] = NONE) -> Part:
     query = query_of({"partNumber": str(number), "uploadId": upload})
-    reply = remote.call("PUT", key, query, {}, body)
-    return Part(number, size_of(body), values.etag_of(reply.headers))
+    headers = {values.CHECKSUM + name.lower(): value for name, value in checksums.items()}
+    reply = remote.call("PUT", key, query, headers, body)
+    return Part(number, size_of(body), values.etag_of(reply.headers), checksums)
 
 
 def _gather(
-    remote: Remote, key: Key, attributes: Attributes, conditions: Mapping[str, str], most: int, fill: Fill
+    remote: Remote,
+    key: Key,
+    attributes: Attributes,
+    conditions: Mapping[str, str],
+    most: int,
+    fill: Fill,
+    algorithm: str = "",
 ) -> tuple[int, Attributes]:
     """Make an upload, have it filled with parts, and complete it; what fails, or is interrupted, gives it up."""
-    bare = attributes._replace(etag="", checksums={}, checksum_type="", parts=())
-    upload = create(remote, key, bare)
+    upload = create(remote, key, attributes, algorithm)
     team = Team(most)
     try:
         sealed = fill(team, upload)
@@ -139,16 +146,24 @@ def put_file(
 ) -> tuple[int, Attributes]:
     """Store a file in parts, as many at once as there may be connections; its size and the object's attributes.
 
-    The parts are those that ``known`` names, if it does: so an ETag that was told before becomes true.
+    The parts are those that ``known`` names, if it does, with their checksums: so what was told of the object before,
+    its ETag and its checksum, becomes true.
     """
+    known = source.known
+    spans = cut(source.identity.size, part_size, known)
+    algorithm = next(iter(known.checksums), "")
+    same = [part.size for part in known.parts] == [size for _, size in spans]
+    if not (algorithm and same and all(algorithm in part.checksums for part in known.parts)):
+        algorithm = ""
 
     def fill(team: Team, upload: str) -> Attributes:
-        for number, (offset, size) in enumerate(cut(source.identity.size, part_size, source.known), 1):
+        for number, (offset, size) in enumerate(spans, 1):
             body = FileSending(source, offset, size, team.stopped)
-            team.add(partial(_send, remote, key, upload, number, body))
-        return source.known
+            checksums = {algorithm: known.parts[number - 1].checksums[algorithm]} if algorithm else NONE
+            team.add(partial(_send, remote, key, upload, number, body, checksums))
+        return known
 
-    return _gather(remote, key, source.known, conditions, remote.connections, fill)
+    return _gather(remote, key, known, conditions, remote.connections, fill, algorithm)
 
 
 def put_source(

@@ -228,6 +228,8 @@ class Remote:
                     raise
                 lease.give_back(False)
                 lease = pool.take(fresh=True)
+                if request.paced:
+                    lease.release()
                 answer = lease.connection.exchange(request.method, head, request.body, where)
             told.update(answer.headers)
             return finish(answer, lease)
@@ -301,10 +303,19 @@ def _node(answer: Answer, content: bytes, root: str) -> xml.Node:
     """The answer as XML. An error may come with a 200, once the server has begun to answer."""
     if not root:
         return _NOTHING
+    content = content.lstrip()  # what keeps a connection open while an upload is completed
     try:
-        return xml.read(content.lstrip(), root)
+        node = xml.read(content, "")
     except (S3Error, IndexError):
-        raise refusals.of(answer, content.lstrip()) from None
+        node = _NOTHING
+    if _stem(node.name) != _stem(root):
+        raise refusals.of(answer, content)
+    return node
+
+
+def _stem(root: str) -> str:
+    """What an answer is called in all dialects: servers end its name in different words."""
+    return root.removesuffix("Result").removesuffix("Response").removesuffix("Output")
 
 
 def _pause(attempt: int, after: str) -> float:

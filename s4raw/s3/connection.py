@@ -6,6 +6,7 @@ all the rest of a small request.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import re
@@ -19,10 +20,12 @@ from s4raw.s3.outgoing import Body, FileBody, Place
 
 JOINED = 64 << 10  # bytes of a body that go out with the head, in one system call
 RECEIVED = 64 << 10  # bytes received at once
+SENT = 1 << 20  # bytes of a body that must get away within the time that a server may be silent
 ENCRYPTED = 256 << 10  # bytes of a file that are read at once where sendfile cannot be
 MAX_HEAD = 128 << 10
 KEEP_ALIVE_SECONDS = 30
 NO_BODY = (204, 304)
+_DISK = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)  # what only a file can fail with
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (.*))?")
 
 
@@ -226,7 +229,8 @@ class Connection:
                 sock.sendall(head + body if body else head)
             else:
                 sock.sendall(head)
-                sock.sendall(body)
+                for at in range(0, len(body), SENT):
+                    sock.sendall(memoryview(body)[at : at + SENT])
             return
         sock.sendall(head)
         if isinstance(body, FileBody):
@@ -244,7 +248,10 @@ class Connection:
             return
         if self._context is None:
             with open(body.fd, "rb", buffering=0, closefd=False) as file:
-                sent = self._sock.sendfile(file, body.offset, body.size)
+                try:
+                    sent = self._sock.sendfile(file, body.offset, body.size)
+                except OSError as error:
+                    raise _unreadable(error) if error.errno in _DISK else error from None
         else:
             buffer = memoryview(bytearray(min(ENCRYPTED, body.size)))
             while sent < body.size and (count := _read(body, sent, buffer)):
@@ -339,7 +346,11 @@ def _read(body: FileBody, at: int, buffer: memoryview) -> int:
     try:
         return os.preadv(body.fd, [buffer[: body.size - at]], body.offset + at)
     except OSError as error:
-        raise LocalFileError(f"cannot read the file: {error.strerror}") from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> LocalFileError:
+    return LocalFileError(f"cannot read the file: {error.strerror}")
 
 
 def _unreachable(error: OSError, seconds: float) -> S4Error:

@@ -191,7 +191,7 @@ def deliver_all(queue: Queue, target: Target) -> None:
     """Push until the queue is empty."""
     pusher = Pusher(queue, lambda alias: target, workers=4)
     pusher.start()
-    assert queue.flush(60), queue.gauges()
+    assert queue.flush(30), queue.gauges()
     assert pusher.stop(60), "a worker cannot end"
     assert not queue.spool.names()
 

@@ -379,7 +379,33 @@ def test_a_waiter_is_told_when_its_entry_was_delivered_or_dropped(queue, threads
     assert "dropped" in str(queue.wait(third.id))
     with pytest.raises(NoSuchKey):
         queue.wait(third.id + 1)
-    assert not queue._waiters
+    assert not queue._outcomes._waiters
+
+
+def test_who_is_told_that_an_entry_left_can_rely_on_it(queue, threads):
+    """Else its user could delete the file, and a crash would bring it back without one."""
+    journal, gate = queue._journal, threading.Event()
+    entry = queue.add(deletion("a"))
+    queue.take(never)
+    commit = journal._commit
+    journal._commit = lambda *changes: (gate.wait(20), commit(*changes))
+    threads.start(queue.delivered, entry.id)
+    wait_for(lambda: not queue.entries())
+    with pytest.raises(PeerTimeout):
+        queue.wait(entry.id, 0.01)
+    gate.set()
+    assert queue.wait(entry.id, 20) is None
+
+
+def test_a_row_that_cannot_be_understood_is_parked_and_others_go_on(tmp_path):
+    with opened(tmp_path / "q") as queue:
+        bad, good = queue.add(deletion("a")), queue.add(deletion("b"))
+    with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
+        database.execute("UPDATE entries SET attributes = '{' WHERE id = ?", [bad.id])
+    database.close()
+    with opened(tmp_path / "q") as queue:
+        assert queue.take(never).id == good.id
+        assert queue.gauges().parked == 1
 
 
 def test_of_an_entry_from_before_a_restart_the_result_is_known_if_it_left_since(tmp_path):
@@ -394,11 +420,11 @@ def test_of_an_entry_from_before_a_restart_the_result_is_known_if_it_left_since(
 
 
 def test_results_are_remembered_in_bounded_memory_and_never_made_up(queue, monkeypatch):
-    monkeypatch.setattr("s4raw.queue.queue.OUTCOMES", 3)
+    monkeypatch.setattr("s4raw.queue.outcomes.REMEMBERED", 3)
     added = ids([queue.add(deletion(str(number))) for number in range(6)])
     for id in added[:5]:
         queue.drop([id])
-    assert len(queue._outcomes) == 3
+    assert len(queue._outcomes._known) == 3
     assert "dropped" in str(queue.wait(added[4]))
     with pytest.raises(NoSuchKey):
         queue.wait(added[0])
@@ -558,7 +584,7 @@ def test_closing_tells_all_who_wait(tmp_path, threads):
         threads.start(queue.wait, entry.id)
         threads.start(queue.add, deletion("b"))
         threads.start(queue.flush)
-        wait_for(lambda: queue._waiters and queue._room._waiting)
+        wait_for(lambda: queue._outcomes._waiters and queue._room._waiting)
         queue.close()
         results = threads.join()
         assert sorted(map(str, results)) == ["False", "the queue was closed", "the queue was closed"]

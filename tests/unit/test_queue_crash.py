@@ -66,11 +66,11 @@ def test_what_was_accepted_arrives_in_order_although_it_is_killed_again_and_agai
 
 
 def test_a_full_disk_is_told_and_delivering_makes_room(tmp_path):
-    run_task_on("tmpfs", "size=4m", "fill", tmp_path / "mount", TASKS)
+    run_task_on("tmpfs", "size=8m", "fill", tmp_path / "mount", TASKS)
 
 
 def test_a_disk_without_room_for_the_database_delivers_and_goes_on_later(tmp_path):
-    run_task_on("tmpfs", "size=6m", "fill_with_rows", tmp_path / "mount", TASKS)
+    run_task_on("tmpfs", "size=8m", "fill_with_rows", tmp_path / "mount", TASKS)
 
 
 def test_a_queue_leaves_no_more_than_its_files(tmp_path):

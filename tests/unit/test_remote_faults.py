@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import threading
 import time
@@ -473,6 +474,75 @@ def test_a_file_whose_etag_is_known_gets_it(file):
     with remote(uploads(), **MULTIPART) as (server, backend):
         backend.put(KEY, file(content, known))
     assert sorted(len(request.body) for request in server.asked if request.method == "PUT") == sorted(sizes)
+
+
+def test_parts_whose_checksums_are_known_are_sent_with_them(file):
+    sizes = {1: 5 << 20, 2: 5 << 20, 3: 2 << 20}
+    parts = [Part(at, size, checksums={"CRC32": f"AAAA{at}A=="}) for at, size in sizes.items()]
+    known = Attributes("x-3", checksums={"CRC32": "whole"}, checksum_type="FULL_OBJECT", parts=parts)
+    with remote(uploads(), **MULTIPART) as (server, backend):
+        backend.put(KEY, file(os.urandom(12 << 20), known))
+    begun = server.asked[0].headers
+    assert (begun["x-amz-checksum-algorithm"], begun["x-amz-checksum-type"]) == ("CRC32", "FULL_OBJECT")
+    for request in server.asked[1:-1]:
+        number = re.findall("partNumber=([0-9])", request.target)[0]
+        assert request.headers["x-amz-checksum-crc32"] == f"AAAA{number}A=="
+        assert f"<ChecksumCRC32>AAAA{number}A==</ChecksumCRC32>".encode() in server.asked[-1].body
+
+
+def test_a_copy_of_more_than_5_gib_goes_in_parts():
+    size = (5 << 30) + 5
+
+    def act(visit):
+        act.server.remember(visit, visit.read())
+        if visit.method == "HEAD":
+            sized = b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: "e"\r\nx-amz-meta-m: 1\r\n\r\n' % size
+            visit.sock.sendall(sized)
+        elif visit.method == "PUT" and "partNumber" not in visit.target:
+            why = b"<Error><Code>InvalidRequest</Code><Message>The source is larger than that</Message></Error>"
+            visit.sock.sendall(head_of(400, len(why)) + why)
+        else:
+            found = {"PUT": "CopyPartResult", "POST": "CompleteMultipartUploadResult"}[visit.method]
+            if visit.target.endswith("uploads="):
+                found = "InitiateMultipartUploadResult"
+            body = xml(found, "<ETag>&quot;p&quot;</ETag><UploadId>id</UploadId>")
+            visit.sock.sendall(head_of(200, len(body)) + body)
+        return True
+
+    with remote(act) as (server, backend):
+        assert backend.copy(Key("bucket", "a b/+"), KEY, None, Conditions(if_match=["e"])).size == size
+    parts = [request for request in server.asked if "partNumber" in request.target]
+    spans = sorted(
+        tuple(map(int, request.headers["x-amz-copy-source-range"].removeprefix("bytes=").split("-")))
+        for request in parts
+    )
+    assert [first for first, _ in spans] == [0, *(last + 1 for _, last in spans[:-1])] and spans[-1][1] == size - 1
+    assert {request.headers["x-amz-copy-source"] for request in parts} == {"/bucket/a%20b/%2B"}
+    assert {request.headers["x-amz-copy-source-if-match"] for request in parts} == {'"e"'}
+    assert [request.headers.get("x-amz-meta-m") for request in server.asked if request.target.endswith("uploads=")] == [
+        "1"
+    ]
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["all at once", "one at a time"])
+def test_parts_are_asked_for_when_somebody_looks(tells):
+    def act(visit):
+        act.server.remember(visit, b"")
+        if visit.method == "GET":
+            part = "<Part><PartNumber>{0}</PartNumber><Size>{0}</Size></Part>"
+            inner = "<ObjectParts>" + part.format(1) + part.format(2) + "</ObjectParts>" if tells else ""
+            body = xml("GetObjectAttributesOutput", f"<ETag>e-2</ETag>{inner}")
+            visit.sock.sendall(head_of(200, len(body)) + body)
+        else:
+            length = int(visit.target.partition("partNumber=")[2] or 3)
+            visit.sock.sendall(head_of(200, length, {"ETag": '"e-2"', "x-amz-tagging-count": "3"}))
+        return True
+
+    with remote(act) as (server, backend):
+        attributes = backend.head(KEY).attributes
+        assert len(attributes.parts) == 2 and len(attributes.tags) == 3 and len(server.asked) == 1
+        assert [part.size for part in attributes.parts] == [1, 2]
+        assert len(server.asked) == (2 if tells else 4)
 
 
 @pytest.mark.parametrize("failing", [error(403, "AccessDenied"), error(500, "InternalError")], ids=["403", "500"])

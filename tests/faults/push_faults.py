@@ -22,8 +22,8 @@ def die():
         open("died", "x").close()
         os.kill(os.getpid(), signal.SIGKILL)
 {}
-from s4raw.cli import main
-sys.exit(main())
+from s4raw.cli import run
+run()
 """
 _OPTIONS = """
 from functools import partial

@@ -82,8 +82,14 @@ def test_without_a_descriptor_for_a_file_it_is_waited_for_and_not_set_aside(tmp_
         _, most = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, most))  # none can be opened any more
         try:
-            wait_for(lambda: "Too many open files" in client.ask(do="list")["entries"][0]["error"], "an attempt", 60)
-            assert client.ask(do="list")["entries"][0]["state"] != "parked"
+            count = client.ask(do="status")["failures"]
+            wait_for(
+                lambda: (
+                    client.ask(do="status")["failures"] >= count + 2 or client.ask(do="list")["entries"][0]["state"] == "parked"
+                )
+            )
+            entry = client.ask(do="list")["entries"][0]
+            assert "Too many open files" in entry["error"] and entry["state"] != "parked"
             heal(proxy)
         finally:
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (most, most))

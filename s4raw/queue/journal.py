@@ -91,7 +91,7 @@ class Journal:
     """The locked directory of a queue, its database, and the thread that writes to it once ``start`` was called."""
 
     def __init__(self, directory: str) -> None:
-        """Open it, or begin a new one.
+        """Open it. If it is ``fresh``, ``create`` comes next.
 
         Raises ConfError when it cannot be used or is of another version, Corrupt when the database is damaged.
         """
@@ -131,24 +131,33 @@ class Journal:
 
     def _prepare(self) -> None:
         database = self._database
-        log = f"wal_autocheckpoint = {LOG_PAGES}"
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", log):
-            database.execute(f"PRAGMA {pragma}")
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise ConfError(f"the file system of {self.path} cannot hold a database with a log (WAL): use another")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         (application,) = database.execute("PRAGMA application_id").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         self.fresh = not (application or version or tables)
         if self.fresh:
-            database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            return
+        if application != APPLICATION:
+            raise ConfError(f"{self.path} is not the database of a queue: use another directory")
+        if version != VERSION:
+            raise ConfError(f"the queue {self.path} is of version {version}, this s4raw knows {VERSION} alone")
+
+    def create(self) -> None:
+        """Begin a ``fresh`` database. Raises DiskFull, StoreError."""
+        try:
+            self._database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
             fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-        elif application != APPLICATION:
-            raise ConfError(f"{self.path} is not the database of a queue: use another directory")
-        elif version != VERSION:
-            raise ConfError(f"the queue {self.path} is of version {version}, this s4raw knows {VERSION} alone")
+        except (sqlite3.Error, OSError) as error:
+            raise self._error(error) from error
 
     def rows(self) -> Iterator[tuple[Row, State]]:
         """All rows by id. Raises Corrupt. Only before ``start``."""

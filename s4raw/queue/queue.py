@@ -25,6 +25,7 @@ from s4raw.errors import (
     LocalFileError,
     NoSuchKey,
     PeerTimeout,
+    QueueFull,
     S4Error,
     Unreachable,
 )
@@ -84,6 +85,11 @@ class Queue:
         files, known = set(self.spool.names()), set()
         now, now_ns = time.monotonic(), time.time_ns()
         lost: list[tuple[int, State]] = []
+        if self._journal.fresh:
+            if files:
+                path = self._journal.path
+                raise Corrupt(f"the queue's database {path} is missing or empty, but there are spooled files")
+            self._journal.create()
         for row, state in self._journal.rows():
             if row.spooled:
                 known.add(row.path)
@@ -92,8 +98,6 @@ class Queue:
                     lost.append((row.id, state))
             wait = min((state.retry_at_ns - now_ns) / 1e9, MAX_KEPT_WAIT)
             self._backlog.add(row, state, now + wait if wait > 0 else 0.0)
-        if self._journal.fresh and files:
-            raise Corrupt(f"the queue's database {self._journal.path} is missing or empty, but there are spooled files")
         self.spool.sweep(known)
         for id, state in lost:
             self._journal.note(id, state)
@@ -112,19 +116,22 @@ class Queue:
     ) -> Entry:
         """Accept an order: it is on disk when this returns, with its file. At a limit it waits for room.
 
-        A spooled file belongs to the order from now on: when this fails, it is deleted.
-        A file that is not spooled is looked at and put on disk first; ``fd`` saves opening it. ``timeout`` is in
-        seconds, None waits for as long as it takes; ``room`` is a reservation. Raises QueueFull, BadKey, LocalFileError
-        (it is not the file it was, or cannot be read), DiskFull, StoreError, Busy when the queue is closed.
+        A spooled file belongs to the order from now on: when this fails, it is deleted, unless there was no room
+        (QueueFull): then the same order may be tried again, or its file discarded. Another file is looked at and put on
+        disk first; ``fd`` saves opening it. ``timeout`` is in seconds, None waits for as long as it takes; ``room`` is
+        a reservation, which is given back. Raises QueueFull, BadKey, LocalFileError (it is not the file it was, or
+        cannot be read), DiskFull, StoreError, Busy when the queue is closed.
         """
         try:
             if order.kind == PUT and not order.spooled:
                 order = settle(order, fd)
-            row = encode(order, time.time_ns())
+            elif order.kind == PUT and not self.spool.has(order.path):
+                raise LocalFileError(f"the file {os.fsdecode(order.path)} is not in the queue's spool")
+            row = encode(order)
             with room or self.reserve(order.size, timeout):
-                row = self._journal.insert(row)
-        except S4Error:
-            if order.spooled:
+                row = self._journal.insert(row._replace(created_ns=time.time_ns()))
+        except S4Error as error:
+            if order.spooled and not isinstance(error, QueueFull):
                 self.spool.discard(order.path)
             raise
         return Entry(row.id, order, row.created_ns)

@@ -48,14 +48,14 @@ class State(NamedTuple):
 NEW = State()
 
 
-def encode(order: Order, created_ns: int) -> Row:
-    """A row without its id. Raises BadKey for what cannot be a key, an alias or an attribute."""
+def encode(order: Order) -> Row:
+    """A row without its id and its time. Raises BadKey for what cannot be a key, an alias or an attribute."""
     check_key(order.key)
     alias = order.alias
     if "\0" in alias or alias != alias.encode(errors="replace").decode():
         raise BadKey(f"not the name of an alias: {alias!r}")
     return Row(
-        *(0, created_ns, intern(alias), intern(order.key.bucket), order.key.name, intern(order.kind)),
+        *(0, 0, intern(alias), intern(order.key.bucket), order.key.name, intern(order.kind)),
         *(order.path.rpartition(b"/")[2] if order.spooled else order.path, int(order.spooled), order.size),
         " ".join(map(str, order.identity)) if order.identity else "",
         "" if order.attributes == _NOTHING else codec.dumps(order.attributes).decode(),

@@ -32,8 +32,9 @@ class Spool:
         self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Let go of the directory."""
-        os.close(self._fd)
+        """Let go of the directory: what is called from now on fails."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def snapshot(self, fd: int, path: bytes) -> tuple[bytes, Identity]:
         """Keep an open file, named ``path``, as it is now; its owner may delete it. Its path in the spool.
@@ -54,13 +55,13 @@ class Spool:
         """Keep an open file to which nobody writes any more, also one without a name. Raises DiskFull, StoreError."""
         name = _new_name()
         try:
-            os.fdatasync(fd)
             try:
                 os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
             except OSError as error:
                 if error.errno not in _NO_LINK:
                     raise
                 return self._create(name, lambda copy: _copy(fd, copy))
+            os.fdatasync(fd)  # after the link: on ext4 one commit of its journal holds both
             return self._named(name), Identity.of(fd)
         except OSError as error:
             self.discard(name)
@@ -100,6 +101,10 @@ class Spool:
     def open(self, path: bytes) -> int:
         """A descriptor of a file, for reading. Raises OSError."""
         return os.open(_name(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
+
+    def has(self, path: bytes) -> bool:
+        """Whether a file is there; of a spool that is closed nobody can say."""
+        return self._fd < 0 or os.access(_name(path), os.F_OK, dir_fd=self._fd)
 
     def discard(self, path: bytes) -> None:
         """Delete a file. One that cannot be deleted is swept later."""

@@ -12,10 +12,11 @@ from queue_support import Target, deletion, ids, key, opened, pushing, stored
 
 from s4raw.errors import BadKey, Busy, ConfError, Corrupt, LocalFileError, NoSuchKey, PeerTimeout, QueueFull, S4Error
 from s4raw.keys import Key
-from s4raw.objects.base import Attributes
+from s4raw.objects.base import Attributes, Part
 from s4raw.objects.sources import Identity
 from s4raw.queue.entries import DELETE, PUT, TAG, Gauges, Limits, Order
 from s4raw.queue.queue import Queue
+from s4raw.queue.rows import encode
 
 
 @pytest.fixture
@@ -199,14 +200,15 @@ def test_many_at_once_share_a_commit(queue, threads):
     assert journal.commits == 2
 
 
-def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_works(queue, threads):
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), OSError(5, "I/O"), RuntimeError("I/O")])
+def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_works(queue, threads, error):
     journal = queue._journal
     commit, gate, begun = journal._commit, threading.Event(), threading.Event()
 
     def fail(*changes):
         begun.set()
         gate.wait(20)
-        raise sqlite3.OperationalError("disk I/O error")
+        raise error
 
     journal._commit = fail
     threads.start(queue.add, deletion("first"))
@@ -220,6 +222,32 @@ def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_wor
     journal._commit = commit
     queue.add(deletion())
     assert len(queue.entries()) == 1
+
+
+def test_the_format_is_that_of_version_1(tmp_path):
+    order = Order(
+        *("x", Key("b", "é"), PUT, b"/q/spool/0a", True, Identity(1, 2, 3, 4, 5)),
+        *(Attributes("e", {"h": "1"}, {"m": "ü"}, {}, {"SHA1": "s"}, "COMPOSITE", [Part(1, 3)]), 7),
+    )
+    assert encode(order) == (
+        *(0, 0, "x", "b", "é", "put", b"0a", 1, 3, "1 2 3 4 5"),
+        '["e",{"h":"1"},{"m":"ü"},{},{"SHA1":"s"},"COMPOSITE",[[1,3,"",{},0]]]',
+        7,
+    )
+    assert encode(deletion()) == (0, 0, "", "b", "k", "delete", b"", 0, 0, "", "", 0)
+    with opened(tmp_path / "q"):
+        pass
+    with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
+        columns = [(name, kind) for _, name, kind, *_ in database.execute("PRAGMA table_info(entries)")]
+        numbers = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+    database.close()
+    assert numbers == [0x73345155, 1]
+    assert columns == [
+        *(("id", "INTEGER"), ("created_ns", "INTEGER"), ("alias", "TEXT"), ("bucket", "TEXT"), ("name", "TEXT")),
+        *(("kind", "TEXT"), ("path", "BLOB"), ("spooled", "INTEGER"), ("size", "INTEGER"), ("identity", "TEXT")),
+        *(("attributes", "TEXT"), ("max_attempts", "INTEGER"), ("attempts", "INTEGER"), ("retry_at_ns", "INTEGER")),
+        *(("parked", "INTEGER"), ("error", "TEXT")),
+    ]
 
 
 # -- order
@@ -312,6 +340,36 @@ def test_a_clock_that_was_set_back_holds_nothing_up_for_more_than_a_minute(tmp_p
         queue.failed(queue.take(never).id, S4Error("later"), 1e6)
     with opened(tmp_path / "q") as queue:
         assert queue._backlog.next_due() < time.monotonic() + 61
+
+
+def test_a_deletion_that_fails_is_tried_again_and_no_later_one_overtakes_it(tmp_path, threads, monkeypatch):
+    monkeypatch.setattr("s4raw.queue.journal.AGAIN_SECONDS", 0.01)
+    with opened(tmp_path / "q") as queue:
+        first, second = queue.add(deletion("a")), queue.add(deletion("a"))
+        journal, failing, committed = queue._journal, threading.Event(), []
+        commit = journal._commit
+
+        def sometimes(rows, ids, states):
+            if failing.is_set():
+                raise sqlite3.OperationalError("disk I/O error")
+            committed.append(ids)
+            commit(rows, ids, states)
+
+        failing.set()
+        journal._commit = sometimes
+        queue.take(never)
+        threads.start(queue.delivered, first.id)
+        wait_for(lambda: len(queue.entries()) == 1)
+        queue.take(never)
+        threads.start(queue.delivered, second.id)
+        wait_for(lambda: not queue.entries())
+        with pytest.raises(S4Error, match="I/O"):
+            queue.add(deletion("b"))
+        failing.clear()
+        threads.join()
+        assert [id for ids in committed for id in ids] == [first.id, second.id]
+    with opened(tmp_path / "q") as queue:
+        assert not queue.entries()
 
 
 # -- looking
@@ -449,11 +507,22 @@ def test_each_limit_is_one(tmp_path, limits, named):
     with opened(tmp_path / "q", limits, refuse=True) as queue:
         queue.add(stored(queue, "a", b"x" * 60))
         time.sleep(0.002)
+        order = stored(queue, "b", b"x" * 60)
         with pytest.raises(QueueFull, match=named):
-            queue.add(stored(queue, "b", b"x" * 60))
-        assert len(queue.spool.names()) == 1
+            queue.add(order)
         queue.delivered(queue.take(never).id)
-        queue.add(stored(queue, "b", b"x" * 60))
+        queue.add(order)  # its file is still there
+        assert queue.spool.has(order.path)
+
+
+def test_an_order_that_was_not_accepted_leaves_no_file_and_cannot_be_tried_again_without_one(queue):
+    order = stored(queue, "", b"x")
+    with pytest.raises(BadKey):
+        queue.add(order)
+    assert not queue.spool.names()
+    with pytest.raises(LocalFileError, match="not in the queue's spool"):
+        queue.add(order._replace(key=key("a")))
+    assert not queue.entries()
 
 
 def test_who_waits_for_room_is_let_in_in_turn(tmp_path, threads):
@@ -530,8 +599,9 @@ def test_a_damaged_database_is_named_and_never_replaced(tmp_path, how):
     path = tmp_path / "q" / "queue.db"
     damage(path, how)
     before = path.read_bytes()
-    with pytest.raises(Corrupt, match=r"queue\.db"):
-        Queue(str(tmp_path / "q"))
+    for _ in range(2):
+        with pytest.raises(Corrupt, match=r"queue\.db"):
+            Queue(str(tmp_path / "q"))
     assert len(os.listdir(tmp_path / "q" / "spool")) == 50
     assert how == "empty" or path.read_bytes() == before
 
@@ -589,7 +659,13 @@ def test_closing_tells_all_who_wait(tmp_path, threads):
         results = threads.join()
         assert sorted(map(str, results)) == ["False", "the queue was closed", "the queue was closed"]
         queue.close()
-        for call in (lambda: queue.add(deletion("c")), lambda: queue.wait(entry.id), lambda: queue.drop([entry.id])):
+        spooled = Order("", key("c"), path=b"/spool/file", spooled=True)
+        for call in (
+            lambda: queue.add(spooled),
+            lambda: queue.add(deletion("c")),
+            lambda: queue.wait(entry.id),
+            lambda: queue.drop([entry.id]),
+        ):
             with pytest.raises(Busy):
                 call()
 

@@ -41,13 +41,14 @@ from s4raw.objects.base import (
 )
 from s4raw.objects.sources import FileSource
 from s4raw.remote import buckets, listing, parts, uploading, values
-from s4raw.remote.bodies import StreamSending, read_source, spool
+from s4raw.remote.bodies import Allowance, spool
 from s4raw.remote.buckets import Buckets, Remembered
 from s4raw.remote.credentials import settle
 from s4raw.remote.reading import RemoteReading, range_text, sayable, span_of
 from s4raw.remote.service import Manner, Remote
 from s4raw.s3.client import query_of
 
+IN_MEMORY = 256 << 20  # bytes of all bodies that are held in memory at once
 COPY_SOURCE = "x-amz-copy-source"
 CHECKED = {"x-amz-checksum-mode": "ENABLED"}
 
@@ -109,6 +110,7 @@ class RemoteBackend:
         self._threshold = multipart_threshold
         self._part_size = part_size
         self._buckets = Buckets(remote)
+        self._memory = Allowance(IN_MEMORY)
         self._uploads: Remembered[Upload] = Remembered()
 
     @property
@@ -253,10 +255,12 @@ class RemoteBackend:
                 os.close(fd)
         if size > uploading.MAX_SINGLE:
             return parts.put_source(self._remote, key, source, asked, self._part_size)
-        if size > uploading.IN_MEMORY:
-            return size, uploading.put(self._remote, key, StreamSending(source, size), source.known, asked)
-        content, sealed = read_source(source)
-        return len(content), uploading.put(self._remote, key, content, sealed, asked)
+        return size, uploading.send_source(
+            source,
+            size,
+            self._memory,
+            lambda body, attributes: uploading.put(self._remote, key, body, attributes, asked),
+        )
 
     def copy(
         self,
@@ -285,7 +289,7 @@ class RemoteBackend:
         try:
             self._remote.call("PUT", target, "", headers, root="CopyObjectResult")
         except Refused as error:
-            if error.s3_code not in ("InvalidRequest", "EntityTooLarge") or "arge" not in error.message:
+            if error.s3_code not in ("InvalidRequest", "EntityTooLarge") or "larger than" not in error.message:
                 raise
             info = self.head(source)
             whole = info.attributes if attributes is None else attributes
@@ -347,7 +351,7 @@ class RemoteBackend:
         """Store a part, in place of what has the number."""
         self.upload(key, upload)
         try:
-            part = uploading.put_part(self._remote, key, upload, number, source)
+            part = uploading.put_part(self._remote, key, upload, number, source, self._memory)
         except NoSuchUpload:
             self._uploads.forget((key, upload))
             raise

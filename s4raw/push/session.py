@@ -34,6 +34,7 @@ from s4raw.serving import Connection
 
 RECEIVE = 16 << 10  # bytes at once
 MAX_PENDING = 1024  # answers that a client may wait for before more of its lines are read
+MAX_HELD = 4 << 20  # bytes of answers that are known but have to wait for one that is not
 LOOK_SECONDS = 30.0  # after which a delivery is looked for, were its end ever missed
 LEFT_SECONDS = 60.0  # a client that has sent all that it will may still read, or have left: nobody can know
 STOPPING = "the uploader is stopping"
@@ -63,6 +64,8 @@ class Session:
         self._log = log
         self._lines = Lines()
         self._pending: deque[_Pending | bytes] = deque()
+        self._held = 0  # bytes of the answers among them
+        self._has_lines = False  # there may be more than were answered
         self._eventfd = -1
         self._left_at = 0.0  # when the client had sent all
         self._stopping = False
@@ -90,6 +93,8 @@ class Session:
         while True:
             self._answer_lines()
             self._settle()
+            if self._has_lines and not self._is_full and not self._stopping:
+                continue
             self._stream.flush()
             if not self._pending and (self._left_at or self._stopping):
                 return
@@ -110,23 +115,35 @@ class Session:
             if self._take():
                 return True
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether so many answers have to wait that more lines should."""
+        return len(self._pending) >= MAX_PENDING or self._held > MAX_HELD
+
     def _answer_lines(self) -> None:
-        while len(self._pending) < MAX_PENDING and not self._stopping:
+        self._has_lines = True
+        while not self._is_full and not self._stopping:
             try:
                 line = self._lines.next()
             except Malformed as error:
-                self._pending.append(refusal(error.message, error.plain))
+                self._put(refusal(error.message, error.plain))
                 self._stopping = True
                 return
             if line is None:
+                self._has_lines = False
                 return
             if not self._pending and not self._connection.begin():
                 self._stopping = True
             if self._stopping or self._uploader.deliveries.stopped:
                 self._stopping = True
-                self._pending.append(refusal(STOPPING, is_plain(line)))
+                self._put(refusal(STOPPING, is_plain(line)))
             else:
-                self._pending.append(self._do(line))
+                self._put(self._do(line))
+                self._settle()
+
+    def _put(self, answer: _Pending | bytes) -> None:
+        self._pending.append(answer)
+        self._held += len(answer) if isinstance(answer, bytes) else 0
 
     def _do(self, line: bytes) -> _Pending | bytes:
         """The answer to a line, or what it waits for."""
@@ -173,7 +190,9 @@ class Session:
             if text is None:
                 return
             self._pending.popleft()
-            if not isinstance(first, bytes):
+            if isinstance(first, bytes):
+                self._held -= len(first)
+            else:
                 self._uploader.deliveries.forget(first.delivery)
             self._stream.queue(text)
             if not self._pending and not self._connection.end():
@@ -221,7 +240,7 @@ class Session:
             seconds = min(seconds, self._left_at + LEFT_SECONDS - now)
             if seconds <= 0:
                 raise _Ended
-        reading = not self._left_at and len(self._pending) < MAX_PENDING
+        reading = not self._left_at and not self._is_full
         here, woken = self._connection.wait(self._eventfd, seconds, reading)
         if woken:
             os.eventfd_read(self._eventfd)

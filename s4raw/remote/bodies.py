@@ -17,6 +17,7 @@ from s4raw.s3.outgoing import FileBody
 
 PIECE = 1 << 20  # bytes
 SLICE = 8 << 20  # bytes that the kernel is told to send at once
+THROTTLED = 256 << 10  # bytes that a throttle is asked for at once: with many senders each may wait long for its turn
 HELD = 4096  # bytes that are sent only once all is known to be well
 
 
@@ -52,10 +53,15 @@ class FileSending:
 
     def __iter__(self) -> Iterator[bytes | FileBody]:
         held = min(HELD, self.size)
-        for at in range(0, self.size - held, SLICE):
+        throttle = self._source.throttle or (lambda _count: None)
+        step = SLICE if self._source.throttle is None else THROTTLED
+        for at in range(0, self.size - held, step):
             if self._stopped is not None and self._stopped.is_set():
                 raise Cancelled("the upload was given up")
-            yield FileBody(self._source.fd, self._offset + at, min(SLICE, self.size - held - at))
+            count = min(step, self.size - held - at)
+            throttle(count)
+            yield FileBody(self._source.fd, self._offset + at, count)
+        throttle(held)
         last = read_file(self._source.fd, self._offset + self.size - held, held)
         self._source.check()
         yield last
@@ -128,10 +134,39 @@ class StreamSending:
         yield held
 
 
-def read_source(source: Source) -> tuple[bytes, Attributes]:
-    """All of a small source, and what it sealed."""
-    content = b"".join([bytes(piece) for piece in source])
-    return content, source.seal()
+class Allowance:
+    """Memory for bodies that are read before they are sent: so many bytes in all."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for so many bytes, which are taken then."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """They are free again."""
+        with self._lock:
+            self._left += size
+
+
+def read_source(source: Source, size: int) -> tuple[memoryview, Attributes]:
+    """All ``size`` bytes of a source, and what it sealed. Raises Corrupt if it has not as many."""
+    content, at = memoryview(bytearray(size)), 0
+    for piece in source:
+        if at + len(piece) > size:
+            break
+        content[at : at + len(piece)] = piece
+        at += len(piece)
+    else:
+        if at == size:
+            return content, source.seal()
+    raise Corrupt(f"the body has not the {size} bytes that it was to have")
 
 
 def spool(source: Source) -> tuple[FileSource, int]:

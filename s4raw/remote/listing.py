@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import unquote_plus
 
-from s4raw.errors import PreconditionFailed, Refused
+from s4raw.errors import PreconditionFailed, ProtocolError, Refused
 from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Bucket, Listed, Page, Part, Query, Upload, UploadPage
 from s4raw.remote.service import Remote
@@ -64,12 +64,13 @@ def objects(remote: Remote, bucket: str, query: Query) -> Page:
             }
         )
         found = remote.call("GET", Key(bucket, ""), asked, root="ListBucketResult").node
-        page = _entries(found)
-        truncated = found.get("IsTruncated") == "true" and bool(page)
-        if page:
-            after = page[-1].name
-        # a server that rolls up what follows a marker gives the marker's own common prefix once more
-        entries += [entry for entry in page if not (entry.is_prefix and query.after.startswith(entry.name))]
+        # a server may roll up what follows the marker, and give the marker's own common prefix once more
+        page = [entry for entry in _entries(found) if not (entry.is_prefix and after.startswith(entry.name))]
+        entries += page
+        truncated = found.get("IsTruncated") == "true"
+        if truncated and not page:
+            raise ProtocolError("the listing does not go on", server=remote.endpoint, key=bucket)
+        after = page[-1].name if page else after
     return Page(entries, truncated)
 
 
@@ -116,7 +117,9 @@ def uploads(remote: Remote, bucket: str, query: Query, after_upload: str) -> Upl
         rolled = [name_of(child.text) for node in found.all("CommonPrefixes") for child in node.all("Prefix")]
         found_uploads += page
         prefixes += [prefix for prefix in rolled if not query.after.startswith(prefix)]
-        truncated = found.get("IsTruncated") == "true" and bool(page or rolled)
+        truncated = found.get("IsTruncated") == "true"
+        if truncated and not found.get("NextKeyMarker"):
+            raise ProtocolError("the listing does not go on", server=remote.endpoint, key=bucket)
         after, after_upload = name_of(found.get("NextKeyMarker") or ""), found.get("NextUploadIdMarker") or ""
     return UploadPage(found_uploads, prefixes, truncated)
 

@@ -18,6 +18,7 @@ from s4raw.remote.uploading import abort, complete, create, cut
 from s4raw.s3.client import query_of
 from s4raw.s3.outgoing import size_of
 
+AT_ONCE = 8  # parts of a file: the other connections are for others
 BUFFERED = 4  # parts of a source that are held in memory at once
 NONE: Mapping[str, str] = {}
 COPIED = 512 << 20  # bytes of a part that is copied
@@ -144,7 +145,7 @@ def _gather(
 def put_file(
     remote: Remote, key: Key, source: FileSource, conditions: Mapping[str, str], part_size: int
 ) -> tuple[int, Attributes]:
-    """Store a file in parts, as many at once as there may be connections; its size and the object's attributes.
+    """Store a file in parts, several at once; its size and the object's attributes.
 
     The parts are those that ``known`` names, if it does, with their checksums: so what was told of the object before,
     its ETag and its checksum, becomes true.
@@ -163,7 +164,7 @@ def put_file(
             team.add(partial(_send, remote, key, upload, number, body, checksums))
         return known
 
-    return _gather(remote, key, known, conditions, remote.connections, fill, algorithm)
+    return _gather(remote, key, known, conditions, AT_ONCE, fill, algorithm)
 
 
 def put_source(
@@ -201,7 +202,7 @@ def copy(
             team.add(partial(one, upload, number, offset, length))
         return attributes
 
-    return _gather(remote, target, attributes, conditions, remote.connections, fill)
+    return _gather(remote, target, attributes, conditions, AT_ONCE, fill)
 
 
 def _buffers(source: Source, part_size: int) -> Iterator[memoryview]:

@@ -31,6 +31,7 @@ MAX_REDIRECTS = 2
 SIGNED_ANYWAY = 4096  # bytes: not worth leaving unsigned
 _NUMBER = re.compile("[0-9]{1,6}").fullmatch
 _REGION = re.compile("[a-z0-9-]{1,40}").fullmatch
+_EXPECTED = re.compile("expecting '([a-z0-9-]{1,40})'").search  # the region, in S3's words
 _REGIONAL = re.compile(r"(.*s3[.-])([a-z0-9-]+)(\.amazonaws\.com(?:\.cn)?)").fullmatch
 
 
@@ -127,11 +128,6 @@ class Remote:
     def endpoint(self) -> str:
         """The URL of the server."""
         return self._place.url
-
-    @property
-    def connections(self) -> int:
-        """How many connections there may be at once."""
-        return self._manner.connections
 
     @property
     def region(self) -> str:
@@ -290,9 +286,10 @@ class Remote:
 
     def _moved(self, bucket: str, error: S4Error, told: Mapping[str, str]) -> bool:
         """Whether the bucket turns out to be in another region than thought, where to ask again."""
-        if not isinstance(error, Refused) or error.http not in (301, 307, 400) or not bucket:
+        if not isinstance(error, Refused) or error.http not in (301, 307, 400):
             return False
-        region = told.get("x-amz-bucket-region", "")
+        expected = _EXPECTED(error.message) if error.s3_code == "AuthorizationHeaderMalformed" else None
+        region = told.get("x-amz-bucket-region", expected[1] if expected else "")
         if not _REGION(region) or region == self._regions.get(bucket, self._account.region):
             return False
         self._regions[bucket] = region

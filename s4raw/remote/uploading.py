@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 
 from s4raw.errors import NoSuchKey, NoSuchUpload, PreconditionFailed, S4Error
 from s4raw.keys import Key
 from s4raw.objects.base import MAX_PARTS, MIN_PART, Attributes, Part, Source
 from s4raw.objects.sources import FileSource
 from s4raw.remote import values
-from s4raw.remote.bodies import FileSending, StreamSending, read_file, read_source
+from s4raw.remote.bodies import Allowance, FileSending, StreamSending, read_file, read_source, spool
 from s4raw.remote.service import Body, Doubt, Remote, Reply
 from s4raw.s3 import xml
 from s4raw.s3.client import query_of
@@ -64,21 +65,40 @@ def file_body(source: FileSource, offset: int = 0, size: int | None = None) -> B
     return content
 
 
-def put_part(remote: Remote, key: Key, upload: str, number: int, source: Source, body: Body | None = None) -> Part:
-    """Send one part; a source as it comes."""
-    known = source.known
-    if body is None:
-        if isinstance(source, FileSource):
-            body = file_body(source)
-        elif source.size is not None and source.size > IN_MEMORY:
-            body = StreamSending(source, source.size)
-        else:
-            body, known = read_source(source)
+def send_source(
+    source: Source, size: int, allowance: Allowance, send: Callable[[Body, Attributes], Attributes]
+) -> Attributes:
+    """What ``send`` gives for a source: from memory if it is short and there is room, else as it comes."""
+    if size > IN_MEMORY or not allowance.take(size):
+        return send(StreamSending(source, size), source.known)
+    try:
+        content, sealed = read_source(source, size)
+        return send(content, sealed)
+    finally:
+        allowance.give_back(size)
+
+
+def put_part(remote: Remote, key: Key, upload: str, number: int, source: Source, allowance: Allowance) -> Part:
+    """Send one part of an upload: a file, a source as ``send_source`` does, or what has no length from a file."""
     query = query_of({"partNumber": str(number), "uploadId": upload})
-    reply = remote.call("PUT", key, query, values.checked(known), body)
-    found = values.stored(_sealed(body, known), reply.headers)
-    size = len(body) if isinstance(body, bytes | memoryview) else body.size
-    return Part(number, size, found.etag, found.checksums)
+
+    def send(body: Body, attributes: Attributes) -> Attributes:
+        reply = remote.call("PUT", key, query, values.checked(attributes), body)
+        return values.stored(_sealed(body, attributes), reply.headers)
+
+    size = source.size
+    if isinstance(source, FileSource):
+        found = send(file_body(source), source.known)
+    elif size is not None:
+        found = send_source(source, size, allowance, send)
+    else:
+        file, fd = spool(source)
+        try:
+            size = file.identity.size
+            found = send(file_body(file), file.known)
+        finally:
+            os.close(fd)
+    return Part(number, size or 0, found.etag, found.checksums)
 
 
 def create(remote: Remote, key: Key, attributes: Attributes, algorithm: str = "") -> str:

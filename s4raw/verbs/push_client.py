@@ -173,8 +173,9 @@ def _print_entry(entry: dict[str, Any]) -> None:
 
 def retry(arguments: Arguments) -> int:
     """Try files again."""
+    ids = _ids(arguments) or None
     with _daemon(arguments) as daemon:
-        count = _ask(daemon, do="retry", ids=_ids(arguments) or None)["count"]
+        count = _ask(daemon, do="retry", ids=ids)["count"]
     _say(arguments, "retry", count)
     return 0
 

@@ -145,6 +145,23 @@ def test_many_requests_on_a_connection_are_answered_in_their_order(uploader: Pus
     assert remote.get("bucket", "many199") == file.read_bytes()
 
 
+def test_a_flood_of_small_requests_is_answered_whole_also_behind_one_that_waits(
+    uploader: PushDaemon, remote: RemoteS3, file
+):
+    with uploader.connect() as client:
+        client.write(b'{"do":"list"}\n' * 3000)
+        assert all(client.heard()["ok"] for _ in range(3000))
+        remote.pause()
+        try:
+            client.say(file=str(file), to="a/bucket/first")
+            client.write(b'{"do":"list"}\n' * 3000)
+            wait_for(lambda: uploader.status()["in_flight"] == 1)
+        finally:
+            remote.resume()
+        assert client.heard()["state"] == "stored"
+        assert all(client.heard()["ok"] for _ in range(3000))
+
+
 def test_a_request_byte_by_byte_and_one_that_never_ends_cost_others_nothing(uploader: PushDaemon, file):
     with uploader.connect() as slow, uploader.connect() as endless:
         endless.write(b"x" * 1000)

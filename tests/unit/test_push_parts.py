@@ -10,6 +10,7 @@ import pytest
 
 from s4raw import unix
 from s4raw.errors import ConfError, LocalFileError, S4Error
+from s4raw.objects.sources import FileSource
 from s4raw.push.aliases import Aliases, Place, parse_alias, read_places
 from s4raw.push.deliveries import Deliveries
 from s4raw.push.protocol import parse
@@ -18,6 +19,8 @@ from s4raw.push.systemd import Notifier
 from s4raw.push.transfers import Transfers
 from s4raw.push.uploader import Uploader
 from s4raw.queue.queue import Queue
+from s4raw.remote.bodies import FileSending
+from s4raw.s3.connection import FileBody
 
 
 @pytest.fixture
@@ -173,6 +176,23 @@ def conf(directory: Path) -> Path:
     path = directory / "s4.conf"
     path.write_text("127.0.0.1:1\n")
     return path
+
+
+def test_every_byte_that_a_remote_is_sent_asks_for_its_turn(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(3_000_000))
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        source = FileSource(fd)
+        asked = []
+        source.throttle = asked.append
+        sent = [
+            piece.size if isinstance(piece, FileBody) else len(piece) for piece in FileSending(source, 100, 2_500_000)
+        ]
+        assert sent == asked
+        assert sum(sent) == 2_500_000
+        assert max(sent) <= 1 << 20
+    finally:
+        os.close(fd)
 
 
 def test_a_line_of_the_log_stays_one_line(tmp_path):

@@ -9,12 +9,14 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from conftest import wait_for
 from objects_support import KEY, Body, etag_of
 from scripted import Scripted, Visit, head_of
 
 from s4raw.errors import (
     BadRange,
     ConnectionLost,
+    Corrupt,
     DiskFull,
     LocalFileError,
     NoSuchUpload,
@@ -26,7 +28,7 @@ from s4raw.errors import (
     UsageError,
 )
 from s4raw.keys import Key
-from s4raw.objects.base import Attributes, Conditions, Part
+from s4raw.objects.base import Attributes, Conditions, Part, Query
 from s4raw.objects.remote import RemoteOptions, open_remote
 from s4raw.objects.sources import FileSource
 from s4raw.remote import service
@@ -277,11 +279,10 @@ def test_a_file_that_changes_while_it_is_sent_never_becomes_whole(file, tmp_path
         visit.buffer = visit.read(1000)
         os.utime(tmp_path / "file", ns=(1, 1))
 
-    with (
-        remote(doing(touch, says()), signed_payload=False) as (server, backend),
-        pytest.raises(LocalFileError, match="changed"),
-    ):
-        backend.put(KEY, source)
+    with remote(doing(touch, says()), signed_payload=False) as (server, backend):
+        with pytest.raises(LocalFileError, match="changed"):
+            backend.put(KEY, source)
+        wait_for(lambda: server.asked)
     assert len(server.asked[0].body) < 24 << 20
 
 
@@ -310,6 +311,27 @@ def test_what_the_client_announced_is_told_to_the_remote(size):
     sent = server.asked[1].headers
     assert sent["x-amz-checksum-crc32"] == "AAAAAA==" and sent["content-md5"] and sent["if-none-match"] == "*"
     assert (sent["content-type"], sent["x-amz-meta-n"], sent["x-amz-tagging"]) == ("a/b", "v", "a%20b=c%26")
+
+
+def test_short_bodies_go_as_they_come_when_memory_is_taken():
+    with remote(says(), cut(4), says()) as (server, backend):
+        assert backend._memory.take(256 << 20)
+        with pytest.raises(ConnectionLost):  # it could not be sent again
+            backend.put(KEY, Body(b"x" * 100_000))
+        backend._memory.give_back(256 << 20)
+        backend.put(KEY, Body(b"x" * 100_000))
+        assert backend._memory.take(256 << 20), "what was taken is given back"
+    assert server.methods() == ["HEAD", "PUT", "PUT"]
+
+
+@pytest.mark.parametrize("size", [5, 9 << 20])
+@pytest.mark.parametrize("error", [-1, 1], ids=["short", "long"])
+def test_a_body_of_another_length_than_it_says_is_not_stored(size, error):
+    body = Body(LONG[:size], piece=1000)
+    body.size += error
+    with remote(says()) as (server, backend), pytest.raises(Corrupt):
+        backend.put(KEY, body)
+    assert all(len(request.body) < size for request in server.asked)
 
 
 # an answer that was lost
@@ -624,6 +646,28 @@ def test_a_bucket_of_another_region_is_asked_there(file):
         backend.put(KEY, file(b"y"))
     regions = [request.headers["authorization"].split("/")[2] for request in server.asked]
     assert regions == ["us-east-1", "eu-north-1", "eu-north-1"]
+
+
+def test_a_wrong_region_is_learned():
+    why = xml("Error", "<Code>AuthorizationHeaderMalformed</Code><Message>expecting 'b-1'</Message>")
+    buckets = xml("ListAllMyBucketsResult", "<Buckets></Buckets>")
+    with remote(says(400, why), says(200, buckets), max_attempts=1) as (server, backend):
+        assert [*backend.buckets()] == []
+    assert [request.headers["authorization"].split("/")[2] for request in server.asked] == ["us-east-1", "b-1"]
+
+
+def test_a_listing_that_does_not_go_on_is_an_error():
+    page = xml(
+        "ListBucketResult",
+        "<IsTruncated>true</IsTruncated><CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes>",
+    )
+    with remote(says(200, page)) as (_, backend):
+        assert backend.list("bucket", Query("", "/", "", 1)).truncated
+        with pytest.raises(ProtocolError):
+            backend.list("bucket", Query("", "/", "a/", 1))
+    page = xml("ListMultipartUploadsResult", "<IsTruncated>true</IsTruncated>")
+    with remote(says(200, page)) as (_, backend), pytest.raises(ProtocolError):
+        backend.uploads("bucket", Query())
 
 
 def test_a_payload_is_signed_unless_told_not_to(file):

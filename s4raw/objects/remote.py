@@ -16,6 +16,7 @@ from urllib.parse import quote
 from s4raw.errors import (
     BadRange,
     InvalidPart,
+    NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
     PreconditionFailed,
@@ -214,12 +215,16 @@ class RemoteBackend:
         """
         check_key(key)
         asked = self._asked(key, conditions, values.write_conditions)
-        if isinstance(source, FileSource):
-            source.check()
-            size, attributes = self._put_file(key, source, asked)
-        else:
-            self._buckets.check(key.bucket)
-            size, attributes = self._put_source(key, source, asked)
+        try:
+            if isinstance(source, FileSource):
+                source.check()
+                size, attributes = self._put_file(key, source, asked)
+            else:
+                self._buckets.check(key.bucket)
+                size, attributes = self._put_source(key, source, asked)
+        except NoSuchBucket:
+            self._buckets.gone(key.bucket)
+            raise
         self._buckets.seen(key.bucket)
         return Info(size, time.time_ns(), attributes)
 

@@ -96,6 +96,14 @@ class _Request(NamedTuple):
         return not isinstance(self.body, bytes | memoryview) and self.body.paced
 
 
+class _Course:
+    """How a request goes: what the last answer told, and whether an attempt may have been done unseen."""
+
+    def __init__(self) -> None:
+        self.told: Mapping[str, str] = {}
+        self.doubtful = False
+
+
 class Doubt(Exception):
     """A request was refused, but an attempt before may have been the one that was done."""
 
@@ -188,32 +196,33 @@ class Remote:
 
     def _persist(self, request: _Request, finish: Callable[[Answer, Lease], T], doubts: bool) -> T:
         """Make a request until it succeeds, cannot, or has been made often enough."""
-        attempt, redirects, doubtful = 0, 0, False
+        attempt, redirects, course = 0, 0, _Course()
         while True:
-            told: dict[str, str] = {}
             try:
-                return self._attempt(request, finish, told)
+                return self._attempt(request, finish, course)
             except S4Error as error:
-                if redirects < MAX_REDIRECTS and self._moved(request.key.bucket, error, told):
+                if redirects < MAX_REDIRECTS and self._moved(request.key.bucket, error, course.told):
                     redirects += 1
                     continue
                 attempt += 1
                 again = refusals.passes(error) and request.repeatable and attempt < self._manner.attempts
-                if not again or self._closed.wait(_pause(attempt, told.get("retry-after", ""))):
-                    if doubtful and doubts:
+                if not again or self._closed.wait(_pause(attempt, course.told.get("retry-after", ""))):
+                    if course.doubtful and doubts:
                         raise Doubt(error) from None
                     raise
-                doubtful = doubtful or refusals.doubtful(error)
+                course.doubtful = course.doubtful or refusals.doubtful(error)
 
-    def _attempt(self, request: _Request, finish: Callable[[Answer, Lease], T], told: dict[str, str]) -> T:
+    def _attempt(self, request: _Request, finish: Callable[[Answer, Lease], T], course: _Course) -> T:
         """Make a request once. That a kept connection was closed meanwhile is found out for free."""
+        course.told = {}
         place, path = self._route(request.key)
         where = {"server": place.url, "key": shown(request.key)}
         target = f"{path}?{request.query}" if request.query else path
-        head = head_of(request.method, target, self._sign(request, place, path), where)
+        payload = self._payload(request.body)
         pool = self._pool(place)
-        lease = pool.take()
+        lease = pool.take()  # which may take a while: signatures grow old
         try:
+            head = head_of(request.method, target, self._sign(request, place, path, payload), where)
             if request.paced:
                 lease.release()
             kept = lease.connection.is_open()
@@ -222,20 +231,20 @@ class Remote:
             except ConnectionLost:
                 if not kept or lease.connection.answered or not request.repeatable:
                     raise
+                course.doubtful = True
                 lease.give_back(False)
                 lease = pool.take(fresh=True)
                 if request.paced:
                     lease.release()
                 answer = lease.connection.exchange(request.method, head, request.body, where)
-            told.update(answer.headers)
+            course.told = answer.headers
             return finish(answer, lease)
         except BaseException:
             lease.give_back(False)
             raise
 
-    def _sign(self, request: _Request, place: Place, path: str) -> dict[str, str]:
-        body, method = request.body, request.method
-        size = size_of(body)
+    def _sign(self, request: _Request, place: Place, path: str, payload: str) -> dict[str, str]:
+        method, size = request.method, size_of(request.body)
         sent = {"host": place.host, **request.headers}
         if size or method in ("PUT", "POST"):
             sent["content-length"] = str(size)
@@ -243,13 +252,13 @@ class Remote:
         if token:
             sent["x-amz-security-token"] = token
         region = self._regions.get(request.key.bucket, self._account.region)
-        payload = self._payload(body, size)
         return signing.sign_headers(
             method, path, request.query, sent, access, secret, now=time.time(), region=region, payload=payload
         )
 
-    def _payload(self, body: Body, size: int) -> str:
+    def _payload(self, body: Body) -> str:
         """What is signed of a body."""
+        size = size_of(body)
         if not size:
             return signing.EMPTY_SHA256
         if not self._signs and size > SIGNED_ANYWAY:

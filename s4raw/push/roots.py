@@ -24,7 +24,7 @@ class Roots:
         self._roots = [os.path.join(os.fsencode(os.path.realpath(each)), b"") for each in directories]
 
     def open(self, path: bytes) -> int:
-        """A descriptor of the regular file that ``path`` names now. Raises LocalFileError, StoreError for what may pass.
+        """A descriptor of the regular file that ``path`` names now. Raises LocalFileError, StoreError if it may pass.
 
         It is opened first, and then the kernel is asked where it really lies: a symlink or a directory that is changed
         meanwhile changes nothing any more.

@@ -1,4 +1,4 @@
-"""Files that cannot be read, vanish, change or grow, before they are sent and meanwhile: told, and never stored mixed."""
+"""Files that cannot be read, vanish, change or grow, before and while they are sent: told, and never stored mixed."""
 
 import os
 import random
@@ -11,7 +11,7 @@ import pytest
 from conftest import wait_for
 from proxy import UP, Cut, Proxy, Stall
 from push_daemon import PushDaemon, RemoteS3, push_daemon, remote_s3
-from push_faults import Watcher, endpoint_of, heal, killable, proxy_to, spool_empty
+from push_faults import Watcher, endpoint_of, heal, killable, proxy_to, remote_options, spool_empty, tuned
 
 BODY = random.Random(1).randbytes(24 << 20)  # more than fits into the buffers on the way
 OTHER = random.Random(2).randbytes(24 << 20)
@@ -35,6 +35,14 @@ def _daemon(_proxy: Proxy, tmp_path_factory) -> Iterator[PushDaemon]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def _unsigned(_proxy: Proxy, tmp_path_factory) -> Iterator[PushDaemon]:
+    """As behind TLS: what is signed of a body does not tell the remote whether it is the right one."""
+    command = tuned(remote_options("signed_payload=False"))
+    with killable(tmp_path_factory.mktemp("unsigned"), endpoint=endpoint_of(_proxy), command=command) as found:
+        yield found.start()
+
+
 @pytest.fixture
 def proxy(_proxy: Proxy) -> Iterator[Proxy]:
     _proxy.resume.clear()
@@ -47,11 +55,22 @@ def proxy(_proxy: Proxy) -> Iterator[Proxy]:
 @pytest.fixture
 def daemon(_daemon: PushDaemon, proxy: Proxy) -> Iterator[PushDaemon]:
     yield _daemon
+    clean(_daemon, proxy)
+
+
+@pytest.fixture
+def unsigned(_unsigned: PushDaemon, proxy: Proxy) -> Iterator[PushDaemon]:
+    yield _unsigned
+    clean(_unsigned, proxy)
+
+
+def clean(daemon: PushDaemon, proxy: Proxy) -> None:
+    """Nothing stays but what was set aside, and that is thrown away."""
     heal(proxy)
-    _daemon.ask(do="drop", all=True)
-    _daemon.wait_empty()
-    spool_empty(_daemon)
-    _daemon.check_no_traceback()
+    daemon.ask(do="drop", all=True)
+    daemon.wait_empty()
+    spool_empty(daemon)
+    daemon.check_no_traceback()
 
 
 def overwrite(path: Path) -> None:
@@ -143,18 +162,18 @@ def test_what_becomes_of_a_file_before_it_is_sent_is_told_and_only_what_was_acce
 @kept_as
 @changes
 def test_a_file_that_changes_while_it_is_sent_is_never_stored_mixed(
-    daemon: PushDaemon, proxy: Proxy, remote: RemoteS3, tmp_path, what, snapshot
+    unsigned: PushDaemon, proxy: Proxy, remote: RemoteS3, tmp_path, what, snapshot
 ):
     change, path, key = CHANGES[what], tmp_path / "file", f"while-{what}-{snapshot}"
     path.write_bytes(BODY)
     with Watcher(remote, "bucket", {key: [BODY]}):
         heal(proxy, [Stall(UP, 150_000)])
-        assert daemon.push(path, f"a/bucket/{key}", ack="queued", snapshot=snapshot)["ok"]
+        assert unsigned.push(path, f"a/bucket/{key}", ack="queued", snapshot=snapshot)["ok"]
         assert proxy.stalled.wait(60)
         change.change(path)
         proxy.always = ()
         proxy.resume.set()  # and it goes on where it was
-        found = parked(daemon)
+        found = parked(unsigned)
         if change.harmless:
             assert found == [] and remote.get("bucket", key) == BODY
         else:
@@ -182,9 +201,7 @@ def test_who_waits_is_told_that_the_file_changed_and_nothing_stays_queued(
         assert remote.get("bucket", key) is None
 
 
-def test_bytes_that_change_in_the_buffers_of_the_kernel_are_not_stored(
-    daemon: PushDaemon, remote: RemoteS3, tmp_path
-):
+def test_bytes_that_change_in_the_buffers_of_the_kernel_are_not_stored(daemon: PushDaemon, remote: RemoteS3, tmp_path):
     """A file is sent from the pages that the kernel has of it: who writes to them changes what is still on its way."""
     path, size = tmp_path / "file", 1 << 20
     path.write_bytes(BODY[:size])

@@ -180,11 +180,11 @@ def test_killed_on_the_way_all_that_was_accepted_arrives_in_order(remote: Remote
         Watcher(remote, bucket, contents),
     ):
         daemon.start()
-        for name, each in contents.items():
+        for key, each in contents.items():
             for number, content in enumerate(each):
-                path = tmp_path / f"{name}{number}"
+                path = tmp_path / f"{key}{number}"
                 path.write_bytes(content)
-                assert daemon.push(path, f"a/{bucket}/{name}", ack="queued", snapshot=not number)["ok"]
+                assert daemon.push(path, f"a/{bucket}/{key}", ack="queued", snapshot=not number)["ok"]
                 if not number:
                     path.unlink()
         assert proxy.stalled.wait(60)

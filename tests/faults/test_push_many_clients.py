@@ -1,4 +1,4 @@
-"""5,000 clients that connect and say nothing: another one is served meanwhile, and nothing stays when they have gone."""
+"""5,000 clients that connect and say nothing: another one is served meanwhile, and nothing stays of them."""
 
 import random
 import resource
@@ -85,7 +85,8 @@ def test_without_a_descriptor_for_a_file_it_is_waited_for_and_not_set_aside(tmp_
             count = client.ask(do="status")["failures"]
             wait_for(
                 lambda: (
-                    client.ask(do="status")["failures"] >= count + 2 or client.ask(do="list")["entries"][0]["state"] == "parked"
+                    client.ask(do="status")["failures"] >= count + 2
+                    or client.ask(do="list")["entries"][0]["state"] == "parked"
                 )
             )
             entry = client.ask(do="list")["entries"][0]

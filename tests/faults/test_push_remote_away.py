@@ -214,9 +214,7 @@ def test_a_connection_that_is_cut_leaves_nothing_half_and_the_file_arrives(
         eventually(remote, "bucket", key, BODY)
 
 
-def test_a_remote_that_stalls_is_given_up_and_tried_again_and_then_holds_up_no_other(
-    remote: RemoteS3, tmp_path, file
-):
+def test_a_remote_that_stalls_is_given_up_and_tried_again_and_then_holds_up_no_other(remote: RemoteS3, tmp_path, file):
     """A silence of 60 s is 1 s here."""
     options = ("--alias", f"other={remote.endpoint}", "--clients", "4")
     with (
@@ -313,9 +311,7 @@ def drained(daemon: PushDaemon, act: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("parts", [False, True], ids=["whole", "in parts"])
-def test_a_stalled_upload_is_left_at_the_deadline_and_done_after_the_next_start(
-    remote: RemoteS3, tmp_path, parts
-):
+def test_a_stalled_upload_is_left_at_the_deadline_and_done_after_the_next_start(remote: RemoteS3, tmp_path, parts):
     key, waiting = f"deadline-{parts}", f"deadline-waiting-{parts}"
     (tmp_path / "file").write_bytes(LARGE)
     small = remote_options("multipart_threshold=6 << 20, part_size=5 << 20") if parts else ""

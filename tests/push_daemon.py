@@ -137,7 +137,11 @@ class Client:
         else:
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(timeout)
-            self.sock.connect(where)
+            try:
+                self.sock.connect(where)
+            except BaseException:
+                self.sock.close()
+                raise
         self._buffer = b""
 
     def write(self, data: bytes) -> None:

@@ -307,7 +307,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # the uploader
     "push.protocol": {"errors", "keys"},
-    "push.roots": {"errors"},
+    "push.roots": {"errors", "queue.files"},
     "push.deliveries": {"errors"},
     "push.transfers": {"errors", "log"},
     "push.systemd": {"__init__", "unix"},

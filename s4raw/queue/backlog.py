@@ -4,7 +4,8 @@ Pure bookkeeping: no disk, no clock, no lock (``queue`` has them). Entries are t
 their order. Those of one alias and key are a chain, and only the first of a chain can have its turn.
 
 A remote that cannot be reached is tried with one entry at a time, so that what goes elsewhere is not held up by entries
-that all wait for it; but an order with a number of attempts of its own, for which somebody waits, has its turn.
+that all wait for it; but an order for which somebody waits has its turn: one with a number of attempts of its own, or
+one that was ``hastened``.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Backlog:
         self._held = 0  # chains whose first entry is parked
         self._ready: list[int] = []  # heaps of the first of their chains; what is in them may be outdated
         self._waiting: list[tuple[float, int]] = []
+        self._hastened: set[int] = set()
         self._failures: dict[str, int] = {}  # to reach an alias, since it last answered
         self._away: dict[str, _Away] = {}
         self._order: deque[int] = deque()  # all ids by age, and some that have left
@@ -126,7 +128,7 @@ class Backlog:
         """At the top of the heap, once those are put aside whose remote is away."""
         while (item := self._top(self._ready)) is not None:
             away = self._away.get(item.row.alias)
-            if away is None or item.row.max_attempts:
+            if away is None or item.row.max_attempts or item.row.id in self._hastened:
                 return item
             heappush(away.aside, heappop(self._ready))
         return None
@@ -140,6 +142,12 @@ class Backlog:
             heappop(heap)
         return None
 
+    def hasten(self, item: Item) -> None:
+        """Somebody waits for its next attempt: it has its turn though its remote is away."""
+        self._hastened.add(item.row.id)
+        if item.status == READY and self._first(item):
+            heappush(self._ready, item.row.id)  # it may have been put aside
+
     def _fly(self, item: Item) -> Item:
         item.status = IN_FLIGHT
         self.flying.add(item.row.id)
@@ -147,6 +155,7 @@ class Backlog:
 
     def _land(self, item: Item) -> None:
         self.flying.discard(item.row.id)
+        self._hastened.discard(item.row.id)
         away = self._away.get(item.row.alias)
         if away is not None and away.trying == item.row.id:
             away.trying = 0

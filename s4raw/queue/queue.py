@@ -241,6 +241,14 @@ class Queue:
             self._ready.notify_all()
         return len(released)
 
+    def hasten(self, id: int) -> None:
+        """Somebody waits for the next attempt of an entry: it need not wait for a remote that is away to come back."""
+        with self._lock:
+            item = self._backlog.get(id)
+            if item is not None:
+                self._backlog.hasten(item)
+                self._ready.notify()
+
     def drop(self, ids: Iterable[int], reason: S4Error | None = None) -> int:
         """Throw entries away, and their spooled files; how many. Those that are being delivered now stay."""
         with self._lock:

@@ -80,9 +80,13 @@ class Aliases:
         return name
 
     def backend(self, name: str) -> Backend:
-        """Where an entry of the queue goes. Raises ConfError."""
-        found = self._open.get(self.name(name or DEFAULT_ALIAS))
-        assert found is not None  # name has raised
+        """Where an entry of the queue goes. Raises ConfError, also for an alias that was configured when it came."""
+        found = self._open.get(name)
+        if found is None:
+            self.name(DEFAULT_ALIAS)
+            raise ConfError(
+                f"the alias {name!r} is not configured any more: configure it, or drop what is queued for it"
+            )
         return found
 
     def warm(self) -> None:

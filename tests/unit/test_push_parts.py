@@ -101,6 +101,15 @@ def test_aliases_come_from_options_and_from_a_file_and_options_win(tmp_path, mon
     }
 
 
+def test_what_was_queued_for_an_alias_that_is_gone_goes_nowhere_else(tmp_path):
+    places = {"": Place(ring=str(conf(tmp_path))), "near": Place(ring=str(conf(tmp_path)))}
+    aliases = Aliases(places)
+    assert aliases.backend(aliases.name("near")) is not aliases.backend(aliases.name("unknown"))
+    with pytest.raises(ConfError, match="gone"):
+        aliases.backend("gone")
+    aliases.close()
+
+
 @pytest.mark.parametrize("text", ["far", "=http://x", "a/b=http://x", "far=", "far=ftp://x", "a b=http://x"])
 def test_an_alias_that_leads_nowhere_is_refused(text):
     with pytest.raises(ConfError):

@@ -181,7 +181,7 @@ class Backlog:
             heappush(self._ready, id)
         for _, id in self._waiting:
             item = self._items.get(id)
-            if item is not None and item.row.alias == alias:
+            if item is not None and item.status == WAITING and item.row.alias == alias:
                 self.release(item)
         return True
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import wait_for
 from queue_support import Target, deletion, ids, key, opened, pushing, stored
 
-from s4raw.errors import ConnectionLost, LocalFileError, StoreError, Unreachable
+from s4raw.errors import ConnectionLost, LocalFileError, S4Error, StoreError, Unreachable
 from s4raw.objects.base import Attributes
 from s4raw.queue.backlog import AWAY_AFTER
 from s4raw.queue.entries import TAG, Gauges, Order
@@ -318,6 +318,23 @@ def test_when_a_remote_is_back_all_that_waited_for_it_goes_at_once(queue):
         target.before = lambda key: None
         assert queue.flush(20)
     assert queue.gauges().failures < 15, "it was tried with one at a time"
+
+
+def test_what_was_parked_stays_so_when_its_remote_is_back(queue):
+    parked = queue.add(deletion("parked"))
+    assert queue.take(lambda: False) == parked
+    queue.failed(parked.id, S4Error("no"), 1000.0)
+    assert queue.retry([parked.id]) == 1
+    assert queue.take(lambda: False)
+    queue.park(parked.id, S4Error("no"))
+    for number in range(AWAY_AFTER + 1):
+        entry = queue.add(deletion(str(number)))
+        assert queue.take(lambda: False) == entry
+        queue.failed(entry.id, Unreachable("away"), 1000.0)
+    queue.retry([entry.id])
+    assert queue.take(lambda: False)
+    queue.delivered(entry.id)
+    assert [each.parked for each in queue.entries(limit=2)] == [True, False]
 
 
 def test_an_order_for_which_somebody_waits_is_tried_although_the_remote_is_away(queue):

@@ -23,7 +23,8 @@ SUCCESS = b"Success"
 STORED, QUEUED = "stored", "queued"
 DEFAULT_ALIAS = "default"  # how the place without a name is called
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?')
-_HTTP = re.compile(rb"^[A-Z]+ .* HTTP/[0-9.]+\s*$")
+_BROWSER = re.compile(rb"[A-Z]+ .* HTTP/[0-9.]+\s*$|\x16\x03")  # how HTTP begins, and TLS
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: what a header's name consists of
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 
 
@@ -137,7 +138,7 @@ def is_plain(line: bytes | bytearray) -> bool:
 
 def _parse_plain(line: bytes) -> Push:
     """s3daemon's rule: white space at the end does not count, and one space stands between the name and the place."""
-    if _HTTP.search(line):  # a page in a browser here may send one, and lines of its choice behind it
+    if _BROWSER.match(line):  # what a page in a browser here may send, with lines of its choice in it
         raise _malformed("this is not HTTP", plain=True, fatal=True)
     words = line.rstrip(b" \t\r\n\v\f").split(b" ")
     if len(words) != 2 or not words[0]:
@@ -202,9 +203,11 @@ def _push(asked: Mapping[str, Any]) -> Push:
     kind = _field(asked, "type", str | None, None)
     metadata = _field(asked, "metadata", dict | None, None) or {}
     for name, value in metadata.items():
+        if not _TOKEN.fullmatch(name):
+            raise _malformed(f'"metadata": a header cannot have the name {name[:200]!r}')
         if not isinstance(value, str):
             raise _malformed(f'"metadata": {name[:200]!r} needs a text')
-    for text in (kind or "", *metadata, *metadata.values()):
+    for text in (kind or "", *metadata.values()):
         if any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or 0xD800 <= ord(char) < 0xE000 for char in text):
             raise _malformed(f"control characters cannot travel in a header: {text[:200]!r}")
     return Push(

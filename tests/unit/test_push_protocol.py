@@ -95,6 +95,9 @@ GARBAGE = [
     b'{"do":"drop","ids":[true]}',
     b'{"do":"drop","ids":[99999999999999999999999]}',
     b'{"do":"flush","wait":"long"}',
+    b'{"file":"/f","to":"a/b/k","metadata":{"a b":"v"}}',
+    b'{"file":"/f","to":"a/b/k","metadata":{"a:b":"v"}}',
+    b'{"file":"/f","to":"a/b/k","metadata":{"":"v"}}',
     b'{"a":' * 10_000,
     b'{"a":' + b"[" * 60_000,
     b'{"do":"retry","ids":' + b"[" * 400 + b"]" * 400 + b"}",
@@ -130,6 +133,13 @@ def test_garbage_is_refused_in_words(line):
     with pytest.raises((Malformed, BadKey)) as refused:
         parse(line)
     assert 10 < len(refused.value.message) < 2000
+
+
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.1\r", b"OPTIONS /a b HTTP/1.1\r", b"\x16\x03\x01\x02\0\x01 a/b/k"])
+def test_after_what_a_browser_begins_with_no_line_is_believed(line):
+    with pytest.raises(Malformed) as refused:
+        parse(line)
+    assert refused.value.fatal
 
 
 def test_lines_are_the_same_however_their_bytes_come():

@@ -60,3 +60,9 @@ def test_what_is_said_to_be_there_is_what_is_routed():
 def test_what_is_said_not_to_be_there_is_refused(method, level, sub):
     with pytest.raises(S3Error, match="NotImplemented"):
         route(method, level, {sub: ""}, False)
+
+
+@pytest.mark.parametrize("document", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_a_document_has_each_chapter_once(document):
+    chapters = [line for line in document.read_text().splitlines() if line.startswith("## ")]
+    assert len(chapters) == len(set(chapters))

@@ -26,7 +26,7 @@ REQUIREMENT_SECONDS = 7.0
 HOST = re.compile(r"(?:[^-]+-)*?[0-9]*[A-Za-z][^-.]*[0-9](?=[-.]|$)")
 _ENDINGS = re.compile(r"(\.log)?(\.[0-9]+)?(\.gz)?$")
 # INFO 2025-02-13 21:31:13,123 __main__ - 1739482273.123456 1.234567 sec - bucket/key
-_LINE = re.compile(rb"([A-Z]+) [^\n]*? - ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?) sec - ")
+_LINE = re.compile(rb"([A-Z]+) [^\n]*? - ([0-9]{1,15}(?:\.[0-9]+)?) ([0-9]{1,15}(?:\.[0-9]+)?) sec - ")
 _SORTED_AT_ONCE = 1 << 20
 _BINS = 4096
 

@@ -242,3 +242,9 @@ def test_matplotlib_is_imported_for_pictures_only(tmp_path):
     (tmp_path / "a1.log").write_text(OLD)
     done = report_apart(tmp_path / "a1.log")
     assert done.stdout.endswith("set()\n"), done
+
+
+def test_a_time_that_no_upload_took_is_unreadable(tmp_path, report):
+    (tmp_path / "a1.log").write_text(f"INFO x __main__ - 1.0 {'1' * 400} sec - k\nINFO x __main__ - 1.0 1.0 sec - k\n")
+    found, _ = report(tmp_path / "a1.log")
+    assert {"count": 1, "unreadable": 1, "max": 1.0}.items() <= found["a1"].items()

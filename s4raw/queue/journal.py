@@ -120,6 +120,14 @@ class Journal:
 
     def _open(self) -> None:
         try:
+            with open(self.path, "ab", opener=_private) as file:  # sqlite would let others read what it makes
+                empty = not file.tell()
+        except OSError as error:
+            raise ConfError(f"cannot use the queue's database {self.path}: {error.strerror}") from None
+        log = f"{self.path}-wal"
+        if empty and os.path.exists(log) and os.path.getsize(log):  # sqlite would delete it
+            raise Corrupt(f"the queue's database {self.path} is missing or empty, but not its log {log}: restore both")
+        try:
             self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
@@ -305,10 +313,16 @@ class Journal:
         if code == sqlite3.SQLITE_FULL:
             return DiskFull(f"the disk is full: the queue {self.path} cannot grow")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return Corrupt(f"the queue's database {self.path} is damaged ({error}): restore it, or move it away")
+            return Corrupt(
+                f"the queue's database {self.path} is damaged ({error}): restore it, or move it and its log away"
+            )
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY):
             return ConfError(f"cannot use the queue's database {self.path}: {error}")
         return StoreError(f"the queue's database {self.path} failed: {error}")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _finish(changes: Iterable[Change], error: S4Error | None = None) -> None:

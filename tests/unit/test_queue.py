@@ -1,6 +1,7 @@
 """The queue: what is accepted, in which order it leaves, what it may hold, and what it keeps over a restart."""
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -614,6 +615,21 @@ def test_a_damaged_database_is_named_and_never_replaced(tmp_path, how):
             Queue(str(tmp_path / "q"))
     assert len(os.listdir(tmp_path / "q" / "spool")) == 50
     assert how == "empty" or path.read_bytes() == before
+
+
+def test_a_log_without_its_database_is_named_and_kept(tmp_path):
+    """It holds what was accepted since it was last copied into the database, which may be all."""
+    with opened(tmp_path / "q") as queue:
+        queue.add(deletion())
+        shutil.copytree(tmp_path / "q", tmp_path / "killed")
+    path = tmp_path / "killed" / "queue.db"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.rename(tmp_path / "away")
+    with pytest.raises(Corrupt, match=r"queue\.db-wal"):
+        Queue(str(tmp_path / "killed"))
+    (tmp_path / "away").rename(path)
+    with opened(tmp_path / "killed") as queue:
+        assert queue.gauges().entries == 1
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,17 @@ def test_a_file_below_a_root_is_read_however_it_is_named(trees):
 
 
 @pytest.mark.parametrize(
-    "name", ["outside/file", "rootless/file", "root/../outside/file", "root/link", "root/way/file"]
+    "name",
+    [
+        *("outside/file", "rootless/file", "root/../outside/file", "root/link", "root/way/file"),
+        *("outside", "outside/none", "root/way/none", "root/dangling", "outside/file/none", "outside/private/none"),
+    ],
 )
 def test_a_file_that_lies_outside_is_refused_however_it_is_named(trees, name):
     (trees / "root/link").symlink_to(trees / "outside/file")
     (trees / "root/way").symlink_to(trees / "outside")
+    (trees / "root/dangling").symlink_to(trees / "outside/none")
+    (trees / "outside/private").mkdir(mode=0)
     with pytest.raises(LocalFileError, match="allow-root"):
         read(Roots([str(trees / "root")]), trees / name)
 
@@ -78,6 +84,8 @@ def test_what_is_no_regular_file_is_refused_and_keeps_nobody_waiting(trees, devi
     for path in (trees / "root/fifo", trees / "root/dir", trees / "root/none", device):
         with pytest.raises(LocalFileError):
             read(Roots(), path)
+    with pytest.raises(LocalFileError, match="No such file"):
+        read(Roots([str(trees / "root")]), trees / "root/none")
 
 
 def test_a_root_that_is_no_directory_is_a_mistake_in_the_configuration(trees):

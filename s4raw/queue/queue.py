@@ -107,12 +107,15 @@ class Queue:
 
     # -- putting in
 
-    def reserve(self, size: int, timeout: float | None = None) -> Reservation:
+    def reserve(
+        self, size: int, timeout: float | None = None, patience: Callable[[], bool] | None = None
+    ) -> Reservation:
         """Room for an order of about so many bytes, before they are written: a context manager, to be given to ``add``.
 
-        Raises QueueFull when there is none in time, Busy when the queue is closed.
+        ``patience`` is asked now and then whether to wait on. Raises QueueFull when there is none in time, Busy when
+        the queue is closed.
         """
-        return self._room.reserve(size, 0.0 if self.refuse else timeout)
+        return self._room.reserve(size, 0.0 if self.refuse else timeout, patience)
 
     def add(
         self, order: Order, *, timeout: float | None = None, room: Reservation | None = None, fd: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -10,6 +11,8 @@ from types import TracebackType
 
 from s4raw.errors import Busy, QueueFull
 from s4raw.queue.entries import Limits
+
+PATIENCE_SECONDS = 1.0  # after which who waits is asked whether to go on
 
 Held = Callable[[], tuple[int, int]]  # bytes and entries in the queue
 Since = Callable[[], int]  # when the oldest was accepted that is not parked (ns; 0: there is none)
@@ -61,10 +64,11 @@ class Room:
         self._waiting: deque[_Waiting] = deque()
         self._closed = False
 
-    def reserve(self, size: int, timeout: float | None) -> Reservation:
+    def reserve(self, size: int, timeout: float | None, patience: Callable[[], bool] | None = None) -> Reservation:
         """Room for one order, at the latest after so many seconds (None: for as long as it takes).
 
-        An order that is larger than the limit is let in when there is no other. Raises QueueFull, Busy when closed.
+        ``patience`` is asked now and then whether to go on waiting; its errors end the wait, too. An order that is
+        larger than the limit is let in when there is no other. Raises QueueFull, Busy when closed.
         """
         with self._lock:
             if self._closed:
@@ -76,15 +80,31 @@ class Room:
                 raise QueueFull(f"the queue is full: {reason or 'others wait for room'}")
             waiting = _Waiting(size)
             self._waiting.append(waiting)
-        waiting.turn.wait(timeout)
+        start = time.monotonic()
+        try:
+            _wait(waiting.turn, timeout, patience)
+        except BaseException:
+            with self._lock:
+                self._leave(waiting)
+            raise
         with self._lock:
             if waiting.granted:
                 return Reservation(self, size)
             if self._closed:
                 raise Busy("the queue was closed")
+            self._leave(waiting)
+            seconds = time.monotonic() - start
+            raise QueueFull(
+                f"the queue is full, after {seconds:.3g} s: {self._lacking(size) or 'others wait for room'}"
+            )
+
+    def _leave(self, waiting: _Waiting) -> None:
+        if waiting.granted:
+            self._size -= waiting.size
+            self._count -= 1
+        elif not self._closed:
             self._waiting.remove(waiting)
-            self._admit()  # a smaller one behind it may fit
-            raise QueueFull(f"the queue is full, after {timeout} s: {self._lacking(size) or 'others wait for room'}")
+        self._admit()  # a smaller one behind it may fit
 
     def _grant(self, size: int) -> Reservation:
         self._size += size
@@ -133,3 +153,12 @@ class Room:
             for waiting in self._waiting:
                 waiting.turn.set()
             self._waiting.clear()
+
+
+def _wait(turn: threading.Event, timeout: float | None, patience: Callable[[], bool] | None) -> None:
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    while not turn.is_set() and (left := deadline - time.monotonic()) > 0:
+        if patience is None:
+            turn.wait(timeout)
+        elif not turn.wait(min(left, PATIENCE_SECONDS)) and not patience():
+            return

@@ -552,6 +552,35 @@ def test_who_waits_for_room_is_let_in_in_turn(tmp_path, threads):
         assert queue._room._count == queue._room._size == 0
 
 
+def test_who_is_asked_whether_to_wait_on_keeps_the_turn_and_who_will_not_gives_it_up(tmp_path, threads, monkeypatch):
+    monkeypatch.setattr("s4raw.queue.room.PATIENCE_SECONDS", 0.001)
+    asked, answers = threading.Semaphore(0), {"a": True, "b": True}
+
+    def patience(name):
+        asked.release()
+        if isinstance(answers[name], S4Error):
+            raise answers[name]
+        return answers[name]
+
+    with opened(tmp_path / "q", Limits(size=100)) as queue:
+        queue.add(stored(queue, "0", b"x" * 60))
+        for number, name in enumerate(answers, 1):
+            threads.start(queue.reserve, 90, None, lambda name=name: patience(name))
+            wait_for(lambda number=number: len(queue._room._waiting) == number)
+        threads.start(queue.reserve, 10)
+        wait_for(lambda: len(queue._room._waiting) == 3)
+        for _ in range(10):
+            assert asked.acquire(timeout=20)
+        assert not threads.results, "the small one would fit"
+        answers["a"], answers["b"] = False, BadKey("the client has left")
+        full, left, room = sorted(
+            threads.join(), key=lambda each: ("QueueFull", "BadKey", "Reservation").index(type(each).__name__)
+        )
+        assert (type(full), type(left), room.size) == (QueueFull, BadKey, 10)
+        room.release()
+        assert queue._room._count == queue._room._size == 0
+
+
 def test_one_order_that_is_larger_than_the_limit_is_let_in_alone(tmp_path):
     with opened(tmp_path / "q", Limits(size=10), refuse=True) as queue:
         queue.add(stored(queue, "a", b"x" * 60))

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import struct
+from contextlib import suppress
 
 from s4raw.errors import ConfError
 from s4raw.net import Socket, Stream
@@ -55,6 +56,22 @@ def _clear(path: str) -> None:
     finally:
         sock.close()
     raise ConfError(f"cannot listen on {path}: somebody does already")
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Which socket has this name now; None if there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def remove(path: str, ours: tuple[int, int] | None) -> None:
+    """Remove a socket's name, unless it is another's by now: that of who listens there instead of us."""
+    if ours is not None and identity(path) == ours:
+        with suppress(OSError):
+            os.unlink(path)
 
 
 class UnixStream(Stream):

@@ -117,6 +117,7 @@ def _remote_options(options: Options, place: Mapping[str, str]) -> RemoteOptions
 
 def _serve(options: Options, uploader: Uploader, aliases: Aliases, transfers: Transfers, log: Log) -> None:
     listeners = _listen(options)
+    ours = unix.identity(options.socket) if options.socket else None
     http = None
     try:
         http = listen(*options.http) if options.http else None
@@ -141,7 +142,7 @@ def _serve(options: Options, uploader: Uploader, aliases: Aliases, transfers: Tr
         for listener in (*listeners, *((http,) if http else ())):
             listener.close()
         if options.socket:
-            _remove(options.socket)
+            unix.remove(options.socket, ours)
 
 
 def _listen(options: Options) -> list[Socket]:
@@ -163,13 +164,6 @@ def _listen(options: Options) -> list[Socket]:
 
 def _address(listener: Socket) -> str:
     return "{}:{}".format(*listener.getsockname())
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
 
 
 class _Service:

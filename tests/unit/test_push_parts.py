@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,19 @@ def test_a_unix_socket_has_its_mode_and_replaces_only_what_is_dead(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"mine"
     with pytest.raises(ConfError, match="107"):
         unix.listen(str(tmp_path / ("x" * 200)))
+
+
+def test_a_unix_socket_that_is_anothers_by_now_stays(tmp_path):
+    path = str(tmp_path / "s")
+    with closing(unix.listen(path)):
+        ours = unix.identity(path)
+        os.unlink(path)
+        unix.remove(path, ours)
+        with closing(unix.listen(path)):
+            unix.remove(path, ours)
+            assert unix.identity(path)
+            unix.remove(path, unix.identity(path))
+            assert not unix.identity(path)
 
 
 def test_the_kernel_says_who_is_at_the_other_end(tmp_path):

@@ -68,7 +68,7 @@ def clean(daemon: PushDaemon, proxy: Proxy) -> None:
     """Nothing stays but what was set aside, and that is thrown away."""
     heal(proxy)
     daemon.ask(do="drop", all=True)
-    daemon.wait_empty()
+    daemon.wait_empty(60)
     spool_empty(daemon)
     daemon.check_no_traceback()
 
@@ -129,7 +129,7 @@ def fail_anew(daemon: PushDaemon) -> None:
 
 def parked(daemon: PushDaemon) -> list[dict]:
     """Wait until nothing moves any more; what was set aside."""
-    daemon.wait_empty()
+    daemon.wait_empty(60)
     found = daemon.entries()
     assert all(each["state"] == "parked" for each in found)
     return found
@@ -203,7 +203,7 @@ def test_who_waits_is_told_that_the_file_changed_and_nothing_stays_queued(
 
 def test_bytes_that_change_in_the_buffers_of_the_kernel_are_not_stored(daemon: PushDaemon, remote: RemoteS3, tmp_path):
     """A file is sent from the pages that the kernel has of it: who writes to them changes what is still on its way."""
-    path, size = tmp_path / "file", 1 << 20
+    path, size = tmp_path / "file", 1 << 19
     path.write_bytes(BODY[:size])
     with Watcher(remote, "bucket", {"buffers": [BODY[:size]]}) as watcher:
         remote.pause()
@@ -259,7 +259,7 @@ def test_a_file_that_may_not_be_read_is_refused_and_one_that_may_no_longer_is_se
         assert "Permission denied" in found[0]["error"]
         path.chmod(0o600)
         assert daemon.ask(do="retry", ids=[found[0]["id"]]) == {"ok": True, "count": 1}
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert remote.get("bucket", "unreadable") == BODY
 
 
@@ -291,9 +291,9 @@ def test_a_growing_file_is_stored_once_it_is_whole_and_never_in_part(daemon: Pus
             if answer["ok"]:
                 lengths.append(step * (number + 1))
     assert daemon.push(path, "a/bucket/growing", ack="queued")["ok"]
-    daemon.wait_empty()
+    daemon.wait_empty(60)
     while found := daemon.entries(parked=True):  # those that grew before they were sent
         assert all("changed" in each["error"] for each in found)
         assert daemon.ask(do="drop", ids=[each["id"] for each in found])["ok"]
-        daemon.wait_empty()
+        daemon.wait_empty(60)
     assert remote.get("bucket", "growing") == contents[40]

@@ -140,7 +140,7 @@ def test_killed_at_a_point_it_has_everything_or_nothing(remote: RemoteS3, tmp_pa
         ended(daemon)
         assert (directory / "died").exists()
         daemon.start()
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert listed(remote, bucket) == (["key"] if point.arrives else [])
         assert remote.get(bucket, "key") == (point.content if point.arrives else None)
         spool_empty(daemon)
@@ -191,7 +191,7 @@ def test_killed_on_the_way_all_that_was_accepted_arrives_in_order(remote: Remote
         daemon.kill()
         heal(proxy)
         daemon.start()
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert listed(remote, bucket) == ["any", "key"]
         assert remote.get(bucket, "key") == SECOND
         assert remote.get(bucket, "any") == OTHER
@@ -220,7 +220,7 @@ def test_an_old_client_whose_daemon_dies_is_not_told_success_and_its_file_arrive
         assert remote.get("bucket", "old") is None
         heal(proxy)
         daemon.start()
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert remote.get("bucket", "old") == FIRST
 
 
@@ -371,7 +371,7 @@ def test_a_second_daemon_on_the_spool_is_refused_while_the_first_lives_and_takes
             first.kill()
             heal(proxy)
             second.start()
-            second.wait_empty()
+            second.wait_empty(60)
             assert remote.get("bucket", "two") == FIRST
             assert str(second.pid) in first.fails()
             assert second.stop() == 0

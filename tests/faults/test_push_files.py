@@ -11,7 +11,7 @@ import pytest
 from conftest import wait_for
 from proxy import UP, Cut, Proxy, Stall
 from push_daemon import PushDaemon, RemoteS3, push_daemon, remote_s3
-from push_faults import Watcher, endpoint_of, heal, killable, proxy_to, remote_options, spool_empty, tuned
+from push_faults import Watcher, endpoint_of, heal, killable, let_go, proxy_to, remote_options, spool_empty, tuned
 
 BODY = random.Random(1).randbytes(24 << 20)  # more than fits into the buffers on the way
 OTHER = random.Random(2).randbytes(24 << 20)
@@ -53,23 +53,24 @@ def proxy(_proxy: Proxy) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def daemon(_daemon: PushDaemon, proxy: Proxy) -> Iterator[PushDaemon]:
+def daemon(_daemon: PushDaemon, proxy: Proxy, tmp_path) -> Iterator[PushDaemon]:
     yield _daemon
-    clean(_daemon, proxy)
+    clean(_daemon, proxy, tmp_path)
 
 
 @pytest.fixture
-def unsigned(_unsigned: PushDaemon, proxy: Proxy) -> Iterator[PushDaemon]:
+def unsigned(_unsigned: PushDaemon, proxy: Proxy, tmp_path) -> Iterator[PushDaemon]:
     yield _unsigned
-    clean(_unsigned, proxy)
+    clean(_unsigned, proxy, tmp_path)
 
 
-def clean(daemon: PushDaemon, proxy: Proxy) -> None:
+def clean(daemon: PushDaemon, proxy: Proxy, directory: Path) -> None:
     """Nothing stays but what was set aside, and that is thrown away."""
     heal(proxy)
     daemon.ask(do="drop", all=True)
     daemon.wait_empty(60)
     spool_empty(daemon)
+    let_go(daemon, directory)
     daemon.check_no_traceback()
 
 

@@ -23,6 +23,7 @@ from push_faults import (
     eventually,
     heal,
     killable,
+    let_go,
     listed,
     proxy_to,
     remote_options,
@@ -64,12 +65,13 @@ def proxy(_proxy: Proxy) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def daemon(_daemon: PushDaemon, proxy: Proxy) -> Iterator[PushDaemon]:
+def daemon(_daemon: PushDaemon, proxy: Proxy, tmp_path) -> Iterator[PushDaemon]:
     yield _daemon
     heal(proxy)
     _daemon.wait_empty(60)
     assert _daemon.entries() == []
     spool_empty(_daemon)
+    let_go(_daemon, tmp_path)
     _daemon.check_no_traceback()
     heal(proxy)
     wait_for(proxy.idle, "connections to end")

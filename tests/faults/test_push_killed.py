@@ -48,11 +48,16 @@ def discard_and_die(self, path):
 Spool.discard = discard_and_die
 """
 COMMIT = """
+import time
 from s4raw.queue.journal import Journal
 commit = Journal._commit
+def die_in(text):
+    if text == "COMMIT":
+        time.sleep(0.2)  # who does not wait for the commit goes on
+        die()
 def commit_and_die(self, rows, ids, states):
     if {what} and {inside}:
-        self._database.set_trace_callback(lambda text: die() if text == "COMMIT" else None)
+        self._database.set_trace_callback(die_in)
     commit(self, rows, ids, states)
     if {what}:
         die()
@@ -141,6 +146,7 @@ def test_killed_at_a_point_it_has_everything_or_nothing(remote: RemoteS3, tmp_pa
         assert (directory / "died").exists()
         daemon.start()
         daemon.wait_empty(60)
+        assert daemon.entries() == []
         assert listed(remote, bucket) == (["key"] if point.arrives else [])
         assert remote.get(bucket, "key") == (point.content if point.arrives else None)
         spool_empty(daemon)
@@ -192,6 +198,7 @@ def test_killed_on_the_way_all_that_was_accepted_arrives_in_order(remote: Remote
         heal(proxy)
         daemon.start()
         daemon.wait_empty(60)
+        assert daemon.entries() == []
         assert listed(remote, bucket) == ["any", "key"]
         assert remote.get(bucket, "key") == SECOND
         assert remote.get(bucket, "any") == OTHER

@@ -239,6 +239,14 @@ class Backlog:
             self._order.popleft()
         self.oldest_ns = self._items[self._order[0]].row.created_ns if self._order else 0
 
+    def waits_since(self) -> int:
+        """When the oldest was accepted that is not parked (ns; 0: there is none). It needs no lock."""
+        if not self.parked:
+            return self.oldest_ns
+        found = (item for id in tuple(self._order) if (item := self._items.get(id)) and item.status != PARKED)
+        item = next(found, None)
+        return item.row.created_ns if item else 0
+
     def moving(self) -> bool:
         """Whether anything can still be delivered without somebody's help: what is parked, or behind it, cannot."""
         return len(self._chains) > self._held

@@ -15,10 +15,12 @@ import gc
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from s4raw.errors import (
+    Busy,
     ConfError,
     ConnectionLost,
     Corrupt,
@@ -30,7 +32,7 @@ from s4raw.errors import (
     Unreachable,
 )
 from s4raw.keys import Key
-from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item
+from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item, Place
 from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
 from s4raw.queue.files import settle
 from s4raw.queue.journal import Deletion, Journal
@@ -59,6 +61,7 @@ class Queue:
         self._backlog = Backlog()
         self._counts = {"attempts": 0, "failures": 0, "delivered": 0, "dropped": 0}
         self._alarm: float | None = None  # until when one of those who wait for a turn waits, for all of them
+        self._leaving: Counter[Place] = Counter()  # what has left, but is still on disk
         self._closed = False
         self._journal = Journal(directory)
         try:
@@ -68,7 +71,7 @@ class Queue:
             gc.disable()  # a hundred thousand rows are no garbage, and looking at them takes a third of the time
             try:
                 self._load()
-                self._room = Room(limits, self._held)
+                self._room = Room(limits, self._held, self._backlog.waits_since)
                 self._journal.start(self.spool.sync, self._accepted)
                 self._outcomes = Outcomes(self._journal.last_id, self._backlog.get)
             except BaseException:
@@ -142,10 +145,9 @@ class Queue:
                 self._backlog.add(row)
             self._ready.notify(len(rows))
 
-    def _held(self) -> tuple[int, int, int]:
+    def _held(self) -> tuple[int, int]:
         """Without the lock: each of them is read at once, and whoever changes them looks for room again."""
-        backlog = self._backlog
-        return backlog.size, len(backlog), backlog.oldest_ns
+        return self._backlog.size, len(self._backlog)
 
     # -- looking
 
@@ -210,6 +212,21 @@ class Queue:
         with self._lock:
             self._left.wait_for(lambda: self._closed or not self._backlog.moving(), timeout)
             return not self._backlog.moving()
+
+    def wait_gone(self, alias: str, bucket: str, name: str | None = None, timeout: float | None = None) -> None:
+        """Wait until what has left for a key (None: for a bucket's) has left for good: no crash brings it back.
+
+        For who changes a key at the remote without the queue: an older order, delivered again, would undo that. Raises
+        PeerTimeout, Busy when the queue is closed.
+        """
+        place = (alias, bucket) if name is None else (alias, bucket, name)
+        with self._lock:
+            if not self._left.wait_for(
+                lambda: self._closed or all(each[: len(place)] != place for each in self._leaving), timeout
+            ):
+                raise PeerTimeout(f"what has left the queue is not on disk after {timeout} s")
+            if self._closed:
+                raise Busy("the queue is closed")
 
     # -- what somebody may do to entries
 
@@ -328,6 +345,8 @@ class Queue:
             self._ready.notify()
             if not due:
                 self._left.notify_all()
+        if not due:
+            self._room.changed()
 
     def _leave(self, items: Sequence[Item], error: S4Error | None) -> Deletion:
         """With the lock: deletions reach the journal in the order in which entries of a key leave."""
@@ -336,6 +355,7 @@ class Queue:
         self._outcomes.leaving(ids)
         for item in items:
             self._backlog.remove(item)
+            self._leaving[item.place] += 1
         if error is not None:
             self._counts["dropped"] += len(items)
         self._ready.notify(len(items))
@@ -345,6 +365,9 @@ class Queue:
     def _finish(self, items: Sequence[Item], deletion: Deletion, error: S4Error | None) -> None:
         self._room.changed()
         deletion.wait()
+        with self._lock:
+            self._leaving -= Counter(item.place for item in items)
+            self._left.notify_all()
         self._outcomes.left([item.row.id for item in items], error)
         for item in items:
             if item.row.spooled:

@@ -59,16 +59,19 @@ _NOTHING = xml.Node("")
 class Manner:
     """How to make requests. Times are in seconds; ``attempts`` are those of one request.
 
-    ``signed_payload`` None signs the SHA-256 of a body where no TLS protects it.
+    Of at most ``connections`` at once ``keep`` are kept warm. ``signed_payload`` None signs the SHA-256 of a body where
+    no TLS protects it. ``via`` is who passes requests on, if that is to be told (RFC 9110, 7.6.3).
     """
 
     connections: int = 25
+    keep: int = 25
     connect_seconds: float = 5.0
     read_seconds: float = 60.0
     attempts: int = 5
     authorities: str | None = None
     virtual: bool = False
     signed_payload: bool | None = None
+    via: str = ""
 
 
 class Reply(NamedTuple):
@@ -143,9 +146,9 @@ class Remote:
         return self._account.region
 
     def warm(self, count: int | None = None) -> None:
-        """Open as many connections as may be (or ``count``), if all buckets share them. Raises Unreachable."""
+        """Open those connections that are kept warm (or ``count``), if all buckets share them. Raises Unreachable."""
         if not self._manner.virtual:
-            self._pool(self._place).warm(self._manner.connections if count is None else count)
+            self._pool(self._place).warm(self._manner.keep if count is None else count)
 
     def close(self) -> None:
         """Close all connections, and wake up who waits."""
@@ -252,9 +255,12 @@ class Remote:
         if token:
             sent["x-amz-security-token"] = token
         region = self._regions.get(request.key.bucket, self._account.region)
-        return signing.sign_headers(
+        signed = signing.sign_headers(
             method, path, request.query, sent, access, secret, now=time.time(), region=region, payload=payload
         )
+        if self._manner.via:  # not signed: who passes the request on adds to it
+            signed["via"] = f"1.1 {self._manner.via}"
+        return signed
 
     def _payload(self, body: Body) -> str:
         """What is signed of a body."""
@@ -284,7 +290,8 @@ class Remote:
             with self._lock:
                 if self._closed.is_set():
                     raise Cancelled("the remote was closed")
-                pool = self._pools.setdefault(place.host, Pool(partial(self._connect, place), self._manner.connections))
+                connect, manner = partial(self._connect, place), self._manner
+                pool = self._pools.setdefault(place.host, Pool(connect, manner.connections, manner.keep))
         return pool
 
     def _connect(self, place: Place) -> Connection:

@@ -515,6 +515,16 @@ def test_each_limit_is_one(tmp_path, limits, named):
         assert queue.spool.has(order.path)
 
 
+def test_what_is_parked_has_no_age(tmp_path):
+    with opened(tmp_path / "q", Limits(age_seconds=0.001), refuse=True) as queue:
+        queue.add(deletion("a"))
+        time.sleep(0.002)
+        with pytest.raises(QueueFull, match="oldest"):
+            queue.add(deletion("b"))
+        queue.park(queue.take(never).id, LocalFileError("gone"))
+        queue.add(deletion("b"))
+
+
 def test_an_order_that_was_not_accepted_leaves_no_file_and_cannot_be_tried_again_without_one(queue):
     order = stored(queue, "", b"x")
     with pytest.raises(BadKey):

@@ -597,14 +597,12 @@ def test_an_upload_that_fails_is_given_up(file, failing):
 
 
 def test_an_upload_that_is_interrupted_is_given_up(file):
-    main = threading.main_thread().ident
-
-    once = []
+    main, once = threading.main_thread().ident, threading.Lock()
 
     def failing(visit):
         visit.read()
-        if not once:
-            once.append(signal.pthread_kill(main, signal.SIGINT))
+        if once.acquire(blocking=False):
+            signal.pthread_kill(main, signal.SIGINT)
         visit.sock.sendall(head_of(200, 0, ETAG))
         return True
 
@@ -650,6 +648,18 @@ def test_connections_are_warmed_and_used(file):
         for _ in range(3):
             backend.put(KEY, file(b"x"))
         assert server.connections == 5 and len({request.connection for request in server.asked}) == 1
+
+
+def test_what_a_burst_needed_beyond_the_warm_connections_is_closed_after_a_while(file, monkeypatch):
+    with remote(says(), connections=5, keep=2) as (_, backend):
+        backend.warm(5)
+        pool = next(iter(backend._remote._pools.values()))
+        assert pool.idle() == 5
+        backend.put(KEY, file(b"x"))
+        assert pool.idle() == 5, "a burst often comes again soon"
+        monkeypatch.setattr("s4raw.remote.pool.IDLE_SECONDS", 0.0)
+        backend.put(KEY, file(b"x"))
+        assert pool.idle() == 2
 
 
 def test_readers_and_slow_senders_keep_nobody_waiting(file):

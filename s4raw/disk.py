@@ -70,8 +70,7 @@ class DataDirectory:
         self._descriptors: list[int] = []
         try:
             os.makedirs(self.tmp_path, exist_ok=True)
-            self.root = self._keep(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            self.tmp = self._keep(os.open(self.tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            self._open_both()
             os.close(self._open("_removals"))
             self._take_lock()
             self._check_format()
@@ -83,6 +82,40 @@ class DataDirectory:
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def visit(cls, path: str) -> DataDirectory:
+        """Open the directory of another server, which has it locked, to publish keys there. Raises OSError."""
+        data = cls.__new__(cls)
+        data.path, data._descriptors = path, []
+        data.tmp_path = os.path.join(path, "_tmp")
+        try:
+            data._open_both()
+        except OSError:
+            data.close()
+            raise
+        return data
+
+    def _open_both(self) -> None:
+        self.root = self._keep(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        self.tmp = self._keep(os.open(self.tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+
+    def identity(self) -> bytes:
+        """What no other directory has, as long as this machine runs: the same for all who mean this one."""
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            boot = file.read(80).strip()
+        status = os.fstat(self.root)
+        return b"%b %d %d" % (boot, status.st_dev, status.st_ino)
+
+    def is_ours(self) -> bool:
+        """Whether it belongs to this user, and has the format of this version."""
+        if os.fstat(self.root).st_uid != os.geteuid():
+            return False
+        try:
+            with open(os.path.join(self.path, "_format"), encoding="utf-8", errors="replace") as file:
+                return file.read(80) == FORMAT
+        except OSError:
+            return False
 
     def _keep(self, fd: int) -> int:
         self._descriptors.append(fd)

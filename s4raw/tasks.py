@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,8 +13,9 @@ from s4raw import bulk
 from s4raw.blocks import Record
 from s4raw.digest import digest_file
 from s4raw.disk import disk_errors
-from s4raw.errors import BadKey, CommandFailed, KeyExists, StoreError
+from s4raw.errors import BadKey, CommandFailed, KeyExists, S4Error, StoreError
 from s4raw.keys import Key, check_key, check_speakable
+from s4raw.nearby import Nearby
 from s4raw.node import Node
 from s4raw.store import Store
 
@@ -41,8 +41,11 @@ class Task(Protocol):
     def stdin(self) -> int:
         """A descriptor for the command to read."""
 
-    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
-        """Publish what the command wrote; returns the files that are to be sent to other servers.
+    def stdout(self) -> AbstractContextManager[int]:
+        """A file for the command to write."""
+
+    def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
+        """Publish what the command wrote, here and nearby; returns the files that are to be sent to other servers.
 
         ``again`` says that an earlier attempt may have published some of it.
         """
@@ -76,7 +79,11 @@ class MapTask:
         fd, self.bytes_in = _open_stdin(self.node, self.key)
         return fd
 
-    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
+    def stdout(self) -> AbstractContextManager[int]:
+        """The output, before it has a name."""
+        return self.node.store.draft()
+
+    def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
         """Publish stdout."""
         self.bytes_out = self.node.store.publish_file(stdout, self.node.check_place(self.target)).size
         return ()
@@ -109,8 +116,12 @@ class MapToNTask:
         fd, self.bytes_in = _open_stdin(self.node, self.key)
         return fd
 
-    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
-        """Publish the printed files that belong here; none before all are known to be there."""
+    def stdout(self) -> AbstractContextManager[int]:
+        """Memory for the paths. (A file on the disk, once it is gone, is in the way of the next ones on ext4.)"""
+        return _in_memory()
+
+    def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
+        """Publish the printed files that belong here or nearby; none before all are known to be there."""
         outputs: dict[Key, str] = {}
         for path in _printed_paths(stdout, self.key):
             key = self._output_key(path)
@@ -120,11 +131,20 @@ class MapToNTask:
             outputs[key], size = _output_path(path, cwd, self.key)
             self.bytes_out += size
         remote = []
+        stores: dict[str, Store | None] = {self.node.me: self.node.store}
         for key, path in outputs.items():
-            if self.node.owns(key):
-                _publish_output(self.node.store, path, key, again)
-            else:
+            server = self.node.ring.topology.place(key)
+            if server not in stores:
+                stores[server] = nearby.store(server)
+            store = stores[server]
+            if store is None:
                 remote.append(bulk.Item(key, path))
+                continue
+            try:
+                _publish_output(store, path, key, again)
+            except S4Error as error:
+                error.at(server=server)
+                raise
         return remote
 
     def _output_key(self, path: str) -> Key:
@@ -161,7 +181,7 @@ class MapFromNTask:
         """An unnamed file that lists the inputs' paths, a line each."""
         _refuse_existing(self.node, self.key)
         root = self.node.store.data.path
-        with disk_errors(self.key), tempfile.TemporaryFile(dir=self.node.store.data.tmp_path) as file:
+        with disk_errors(self.key), _in_memory() as fd, os.fdopen(fd, "wb", closefd=False) as file:
             for key in self.sources:
                 stored = self.node.store.open_verified(self.node.check_place(key))
                 os.close(stored.fd)
@@ -169,12 +189,27 @@ class MapFromNTask:
                 file.write(os.fsencode(f"{root}/{stored.path}\n"))
             file.flush()
             file.seek(0)
-            return os.dup(file.fileno())
+            return os.dup(fd)
 
-    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
+    def stdout(self) -> AbstractContextManager[int]:
+        """The output, before it has a name."""
+        return self.node.store.draft()
+
+    def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
         """Publish stdout."""
         self.bytes_out = self.node.store.publish_file(stdout, self.node.check_place(self.key)).size
         return ()
+
+
+@contextmanager
+def _in_memory() -> Iterator[int]:
+    """An unnamed file that takes no disk."""
+    with disk_errors():
+        fd = os.memfd_create("s4raw", os.MFD_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _open_stdin(node: Node, key: Key) -> tuple[int, int]:

@@ -67,14 +67,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),
         "objects.local",
     },
-    "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node"},
-    "compute": {"errors", "keys", "store", "procs", "bulk", "node", "tasks"},
+    "nearby": {"errors", "digest", "disk", "store", "wire", "net", "ring", "connection", "client", "procs"},
+    "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node", "nearby"},
+    "compute": {"errors", "keys", "store", "procs", "bulk", "node", "nearby", "tasks"},
     "plans": {"keys", "node", "tasks", "compute"},
     "shipping": {
         *("errors", "digest", "keys", "files", "wire", "connection", "pipeline", "fanout", "client", "bulk", "procs"),
     },
     "calls": {
         *("errors", "wire", "events", "disk", "bulk", "procs", "node", "tasks", "compute", "plans", "shipping"),
+        "nearby",
     },
     "session": {
         *("errors", "keys", "buffers", "wire", "net", "handshake", "serving"),
@@ -86,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "computing": {
         *("errors", "keys", "digest", "events", "wire", "net", "procs", "jobs", "compute", "plans", "calls", "session"),
     },
-    "server": {"wire", "session", "storing", "scrubbing", "computing", "objecting"},
+    "server": {"errors", "digest", "wire", "session", "storing", "scrubbing", "computing", "objecting"},
     "workers": {"errors", "log"},
     "daemon": {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),

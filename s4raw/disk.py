@@ -19,6 +19,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ JOB_VARIABLE = "S4RAW_DATA"  # in the environment of every command: the data dir
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_SWEEPS = 10
 _PROBE = "user.s4raw.probe"
+_GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHY = 0x80086601, 0x40086602, 0x20000  # linux/fs.h: FS_IOC_GETFLAGS, FS_TOPDIR_FL
 
 
 class disk_errors:
@@ -72,6 +74,7 @@ class DataDirectory:
             os.makedirs(self.tmp_path, exist_ok=True)
             self._open_both()
             os.close(self._open("_removals"))
+            self._spread()
             self._take_lock()
             self._check_format()
             self._sweep()
@@ -82,6 +85,18 @@ class DataDirectory:
         except BaseException:
             self.close()
             raise
+
+    def _spread(self) -> None:
+        """Ask ext4 to lay the directories of commands out in parts of the disk that have room (``chattr +T``).
+
+        It looks for a free inode near the directory of a new file, and passes over all that were freed in the last five
+        minutes, one by one: after 8,000 keys were deleted a new file beside them takes ten times as long.
+        """
+        with suppress(OSError):  # another file system
+            flags = bytearray(8)
+            fcntl.ioctl(self.tmp, _GET_FLAGS, flags)
+            wanted = int.from_bytes(flags[:4], sys.byteorder) | _TOP_OF_HIERARCHY
+            fcntl.ioctl(self.tmp, _SET_FLAGS, wanted.to_bytes(4, sys.byteorder) + flags[4:])
 
     @classmethod
     def visit(cls, path: str) -> DataDirectory:

@@ -11,13 +11,12 @@ from typing import Protocol
 
 from s4raw import bulk
 from s4raw.blocks import Record
-from s4raw.digest import digest_file
 from s4raw.disk import disk_errors
 from s4raw.errors import BadKey, CommandFailed, KeyExists, S4Error, StoreError
 from s4raw.keys import Key, check_key, check_speakable
 from s4raw.nearby import Nearby
 from s4raw.node import Node
-from s4raw.store import Store
+from s4raw.store import Siblings, Store
 
 MAX_PATH_LINES = 64 << 20  # bytes of paths that one map-to-n command may print
 
@@ -130,22 +129,24 @@ class MapToNTask:
                 raise CommandFailed(message, key=str(self.key), status=1)
             outputs[key], size = _output_path(path, cwd, self.key)
             self.bytes_out += size
-        remote = []
-        stores: dict[str, Store | None] = {self.node.me: self.node.store}
-        for key, path in outputs.items():
-            server = self.node.ring.topology.place(key)
-            if server not in stores:
-                stores[server] = nearby.store(server)
-            store = stores[server]
-            if store is None:
-                remote.append(bulk.Item(key, path))
-                continue
-            try:
-                _publish_output(store, path, key, again)
-            except S4Error as error:
-                error.at(server=server)
-                raise
-        return remote
+        with ExitStack() as stack:
+            places: dict[str, Siblings | None] = {}
+            remote = []
+            for key, path in outputs.items():
+                server = self.node.ring.topology.place(key)
+                if server not in places:
+                    store = self.node.store if server == self.node.me else nearby.store(server)
+                    places[server] = stack.enter_context(Siblings(store)) if store else None
+                place = places[server]
+                if place is None:
+                    remote.append(bulk.Item(key, path))
+                    continue
+                try:
+                    _publish_output(place, path, key, again)
+                except S4Error as error:
+                    error.at(server=server)
+                    raise
+            return remote
 
     def _output_key(self, path: str) -> Key:
         try:
@@ -259,28 +260,36 @@ def _lstat(path: str) -> os.stat_result | None:
         return None
 
 
-def _publish_output(store: Store, path: str, key: Key, again: bool) -> None:
+def _publish_output(place: Siblings, path: str, key: Key, again: bool) -> None:
     """Publish a command's file: by linking it, which copies nothing, unless it has another name to write to it by.
 
     ``again``: a key that is there with the same content is as good as published.
     """
-    with ExitStack() as stack:
-        with disk_errors(key):
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            stack.callback(os.close, fd)
-            if os.fstat(fd).st_nlink > 1:
-                draft, offset = stack.enter_context(store.draft()), 0
-                while count := os.sendfile(draft, fd, offset, 1 << 30):
-                    offset += count
-                fd = draft
-            os.fchmod(fd, 0o644)
+    with disk_errors(key):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            store.publish_file(fd, key)
-        except KeyExists:
-            if not again:
-                raise
-            if not _holds(store, key, fd):
-                raise KeyExists("key already exists, with another content", key=str(key)) from None
+            status = os.fstat(fd)
+            if status.st_nlink > 1:
+                with place.store.draft() as draft:
+                    offset = 0
+                    while count := os.sendfile(draft, fd, offset, 1 << 30):
+                        offset += count
+                    return _publish_fd(place, draft, key, again)
+            if not status.st_mode & stat.S_IWUSR:  # who may not write cannot record the digest
+                os.fchmod(fd, 0o644)
+            _publish_fd(place, fd, key, again)
+        finally:
+            os.close(fd)
+
+
+def _publish_fd(place: Siblings, fd: int, key: Key, again: bool) -> None:
+    try:
+        place.store.publish_file(fd, key, place)
+    except KeyExists:
+        if not again:
+            raise
+        if not _holds(place.store, key, fd):
+            raise KeyExists("key already exists, with another content", key=str(key)) from None
 
 
 def _holds(store: Store, key: Key, fd: int) -> bool:
@@ -288,4 +297,4 @@ def _holds(store: Store, key: Key, fd: int) -> bool:
     stored = store.open(key)
     os.close(stored.fd)
     with disk_errors(key):
-        return stored.record == Record.of(digest_file(fd))
+        return stored.record == Record.of_file(fd)

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "children": {"record", "layout", "tree"},
     "walking": {"keys", "layout", "tree", "children"},
     "disk": {"errors", "keys", "syscalls"},
-    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "walking", "disk"},
+    "placing": {"layout", "tree"},
+    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "placing", "walking", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
     # the client
     "connection": {"record", "errors", "wire", "net", "handshake", "ring"},
@@ -68,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "objects.local",
     },
     "nearby": {"errors", "digest", "disk", "store", "wire", "net", "ring", "connection", "client", "procs"},
-    "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node", "nearby"},
+    "tasks": {"errors", "keys", "blocks", "disk", "store", "bulk", "node", "nearby"},
     "compute": {"errors", "keys", "store", "procs", "bulk", "node", "nearby", "tasks"},
     "plans": {"keys", "node", "tasks", "compute"},
     "shipping": {

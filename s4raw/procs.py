@@ -117,7 +117,7 @@ class Command(NamedTuple):
 
     text: str
     cwd: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] | Mapping[bytes, bytes]
     seconds: float
     stdin: int
     stdout: int | None

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from s4raw import layout, placing, tree, walking
 from s4raw.blocks import Record
-from s4raw.digest import digest_file, verify
+from s4raw.digest import verify
 from s4raw.disk import DataDirectory, disk_error, disk_errors
 from s4raw.errors import BadKey, Corrupt, KeyChanged, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Entry, Key, check_key, check_prefix
@@ -110,8 +110,8 @@ class Store:
         self._publish(fd, key, record, self._rename)
 
     def _publish(self, fd: int, key: Key, record: Record, place: Callable[[int, list[str], Key], None]) -> None:
-        check_key(key)
-        names = [key.bucket, *layout.to_names(key.name)]
+        path = layout.to_path(*key)
+        names = path.split("/") if path else [check_key(key).bucket, *layout.to_names(key.name)]
         try:
             with disk_errors(key):
                 os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())
@@ -221,7 +221,7 @@ class Store:
         stored = self.open(key)
         try:
             with disk_errors(key):
-                found = digest_file(stored.fd).digest()
+                found = Record.of_file(stored.fd).digest
             verify("the file", found, stored.record.digest, key=str(key))
         except BaseException:
             os.close(stored.fd)

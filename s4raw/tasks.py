@@ -122,8 +122,9 @@ class MapToNTask:
     def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
         """Publish the printed files that belong here or nearby; none before all are known to be there."""
         outputs: dict[Key, str] = {}
+        directory = self.target.join("").name
         for path in _printed_paths(stdout, self.key):
-            key = self._output_key(path)
+            key = self._output_key(directory, path)
             if key in outputs:
                 message = f"the command printed two paths for one key, {key.basename!r}"
                 raise CommandFailed(message, key=str(self.key), status=1)
@@ -131,9 +132,9 @@ class MapToNTask:
             self.bytes_out += size
         with ExitStack() as stack:
             places: dict[str, Siblings | None] = {}
-            remote = []
+            remote, place_of = [], self.node.ring.topology.place
             for key, path in outputs.items():
-                server = self.node.ring.topology.place(key)
+                server = place_of(key)
                 if server not in places:
                     store = self.node.store if server == self.node.me else nearby.store(server)
                     places[server] = stack.enter_context(Siblings(store)) if store else None
@@ -148,9 +149,9 @@ class MapToNTask:
                     raise
             return remote
 
-    def _output_key(self, path: str) -> Key:
+    def _output_key(self, directory: str, path: str) -> Key:
         try:
-            return check_key(self.target.join(check_speakable(os.path.basename(path))))
+            return check_key(Key(self.target.bucket, directory + check_speakable(path.rpartition(os.sep)[2])))
         except BadKey as error:
             message = f"the command printed a path whose name cannot be a key: {error.message}"
             raise CommandFailed(message, key=str(self.key), status=1) from None
@@ -241,9 +242,12 @@ def _output_path(path: str, cwd: str, key: Key) -> tuple[str, int]:
 
     Raises CommandFailed unless it is a regular file inside ``cwd``.
     """
-    real = os.path.join(cwd, path)
+    plain = os.sep not in path
+    real = f"{cwd}/{path}" if plain else os.path.realpath(os.path.join(cwd, path))
     status = _lstat(real)
-    if os.sep in path or status is None or not stat.S_ISREG(status.st_mode):  # a plain name needs no second look
+    if plain and status is not None and stat.S_ISREG(status.st_mode):  # needs no second look
+        return real, status.st_size
+    if plain:
         real = os.path.realpath(real)
         status = _lstat(real)
     if not real.startswith(cwd + os.sep):

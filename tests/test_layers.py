@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scrub": {"keys", "wire", "connection", "fanout"},
     "moving": {"errors", "keys", "digest", "wire", "connection", "bodies", "client"},
     # the server
-    "procs": {"errors"},
+    "procs": {"errors", "syscalls"},
     "jobs": {"errors", "disk"},
     "node": {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),

@@ -83,29 +83,32 @@ class Nearby:
             return _Neighbour(connection, Store(data))
 
     def _open(self, path: str, identity: bytes) -> DataDirectory | None:
-        """The data directory at ``path``, if it is the one of that identity and takes a link from ours."""
-        for data in self._visited:
-            if data.path == path and digest(data.identity()) == identity:
-                return data
+        """The data directory at ``path``, if it is the one of that identity, ours, and takes a link from here."""
         try:
-            data = DataDirectory.visit(path)
+            for data in self._visited:
+                if data.path == path and digest(data.identity()) == identity:
+                    return data
+            with ExitStack() as stack:
+                data = DataDirectory.visit(path)
+                stack.callback(data.close)
+                if digest(data.identity()) != identity or not data.is_ours():
+                    return None
+                self._try_link(data)
+                stack.pop_all()
         except OSError:
             return None
         self._visited.append(data)
-        return data if digest(data.identity()) == identity and data.is_ours() and self._takes_links(data) else None
+        return data
 
-    def _takes_links(self, data: DataDirectory) -> bool:
+    def _try_link(self, data: DataDirectory) -> None:
+        """Raises OSError for a directory that is on another file system, or mounted by itself."""
         name = f"near-{os.getpid()}-{threading.get_ident()}"
+        fd = os.open(self._data.path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            fd = os.open(self._data.path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            try:
-                os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, dst_dir_fd=data.tmp)
-                os.unlink(name, dir_fd=data.tmp)
-            finally:
-                os.close(fd)
-        except OSError:
-            return False
-        return True
+            os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, dst_dir_fd=data.tmp)
+            os.unlink(name, dir_fd=data.tmp)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Release what was found, once nobody asks any more."""

@@ -15,7 +15,7 @@ ALL = "find -L . -type f ! -name sums"
 TELL = f"{ALL}; {ALL} | xargs sha256sum > sums; stat -L -c '%i %n' * >> sums; echo sums"
 
 NO_IDENTITY = "import s4raw.disk; s4raw.disk.DataDirectory.identity = lambda self: b'%d' % __import__('os').getpid()"
-NO_LINKS = "import s4raw.nearby; s4raw.nearby.Nearby._takes_links = lambda self, data: False"
+NO_LINKS = "import s4raw.nearby; s4raw.nearby.Nearby._try_link = lambda self, data: __import__('os').stat('/nowhere')"
 NOT_OURS = "import s4raw.disk; s4raw.disk.DataDirectory.is_ours = lambda self: False"
 GONE = "import s4raw.disk; s4raw.disk.DataDirectory.identity = lambda self: __import__('os').stat('/nowhere')"
 WAYS = {"linked": "", "sent": SENT, "another directory": NO_IDENTITY, "another mount": NO_LINKS, "not ours": NOT_OURS}

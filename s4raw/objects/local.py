@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from s4raw.blocks import Record
-from s4raw.digest import LEAF
+from s4raw.digest import LEAF, room
 from s4raw.disk import DataDirectory, disk_error
 from s4raw.errors import Corrupt, NoSuchBucket, NoSuchKey, NoSuchUpload
 from s4raw.keys import Key, check_key
@@ -53,7 +53,7 @@ class LocalReading:
     def pieces(self) -> Iterator[memoryview]:
         """The bytes from ``start`` to ``end``, up to 1 MiB at a time. Raises StoreError, Corrupt."""
         at, end = self.start, self.end
-        buffer = memoryview(bytearray(min(LEAF, end - at)))
+        buffer = room(min(LEAF, end - at))
         while at < end:
             try:
                 count = os.preadv(self._fd, [buffer[: end - at]], at)

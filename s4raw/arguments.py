@@ -73,6 +73,19 @@ class Arguments(Parsed):
             raise UsageError(f"{option} needs a whole number, got {self[option]!r}")
         return int(number)
 
+    def real(self, option: str, variable: str, default: float) -> float:
+        """An option's positive number, or else an environment variable's. Raises UsageError."""
+        if self[option] is None and os.environ.get(variable):
+            return _positive(f"${variable}", os.environ[variable])
+        return self.number(option, default)
+
+    def whole(self, option: str, variable: str, default: int) -> int:
+        """An option's positive whole number, or else an environment variable's. Raises UsageError."""
+        number = self.real(option, variable, default)
+        if number != int(number):
+            raise UsageError(f"{option} (${variable}) needs a whole number, got {number}")
+        return int(number)
+
     def timeout(self) -> float:
         """How many seconds a command may take. Raises UsageError."""
         if self["--timeout"] is None and TIMEOUT_VARIABLE in os.environ:

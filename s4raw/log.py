@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-_LINE_BREAKS = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029)}
+LINE_BREAKS = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029)}
 
 
 class Log:
@@ -21,6 +21,6 @@ class Log:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         line = f"{stamp}.{int(now * 1000) % 1000:03d}Z s4raw {self._who} {event} {details}".rstrip()
         try:
-            os.write(self._fd, line.translate(_LINE_BREAKS).encode(errors="replace") + b"\n")
+            os.write(self._fd, line.translate(LINE_BREAKS).encode(errors="replace") + b"\n")
         except OSError:
             pass

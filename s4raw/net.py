@@ -76,8 +76,9 @@ def is_local(address: str) -> bool:
 
 def accept(listener: Socket) -> tuple[Socket, str]:
     """The next connection, blocking, and its other end as ``address:port``. Raises what accept(2) does."""
-    fd, (address, port) = listener._accept()  # type: ignore[attr-defined]  # typeshed does not know it
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd), f"{address}:{port}"
+    fd, peer = listener._accept()  # type: ignore[attr-defined]  # typeshed does not know it
+    name = f"{peer[0]}:{peer[1]}" if listener.family == socket.AF_INET else "unix"
+    return socket.socket(listener.family, socket.SOCK_STREAM, 0, fd), name
 
 
 def connect(address: str, port: int, seconds: float = CONNECT_SECONDS) -> Channel:
@@ -113,8 +114,9 @@ class Stream:
         self._receive_seconds = STALL_SECONDS
         self._queue: list[bytes | memoryview] = []
         self._queued = 0
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
         _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
 
@@ -367,6 +369,19 @@ class Channel(Stream):
         scratch = memoryview(bytearray(min(64 << 10, self._decoder.body_left)))
         while self._decoder.body_left:
             self.read_into(scratch)
+
+
+def readable(fd: int) -> bool:
+    """Whether a socket has bytes, or has ended: of a connection on which nothing is due, that it is of no use."""
+    return _poll(fd, select.POLLIN, 0.0)
+
+
+def keep_alive(sock: Socket, idle_seconds: int) -> None:
+    """Send small requests at once, and let the kernel ask an idle peer whether it is still there."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle_seconds // 3))
 
 
 def _poll(fd: int, events: int, seconds: float) -> bool:

@@ -7,25 +7,36 @@ import resource
 import signal
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from s4raw import workers
 from s4raw.log import Log
-from s4raw.net import Socket, Stream
-from s4raw.serving import Acceptor
+from s4raw.net import Socket
 from s4raw.syscalls import spread_waiters
 
 GARBAGE = 50_000  # objects more than were freed, before the collector looks at the youngest
 FUTEX_SLOTS = 4096  # of 64 bytes each
 MAX_DESCRIPTORS = 65536  # enough for every connection; more would slow down commands that close them all
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import TypeVar
 
-    S = TypeVar("S", bound=Stream)
+class Service(Protocol):
+    """What serves: an ``Acceptor``, or several of them."""
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+
+    def stop(self) -> None:
+        """Make ``run`` return; from a signal handler, too."""
+
+    def drain(self, grace_seconds: float) -> bool:
+        """Let what runs come to its end, and then cut it off; whether that was not needed."""
+
+    def close(self) -> None:
+        """Release what is held; after ``drain``."""
+
 
 # What a process serves with: of its lifeline, and of what Acceptor calls ``connected`` and ``may_accept``.
-Serve = Callable[["int | None", Callable[[int], int], Callable[[], bool]], "Acceptor[S]"]
+Serve = Callable[["int | None", Callable[[int], int], Callable[[], bool]], Service]
 
 
 def allow_descriptors() -> None:
@@ -34,7 +45,7 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_DESCRIPTORS), most))
 
 
-def run(listener: Socket, serve: Serve[S], *, count: int, lifeline: int | None, grace_seconds: float, log: Log) -> None:
+def run(listener: Socket, serve: Serve, *, count: int, lifeline: int | None, grace_seconds: float, log: Log) -> None:
     """Serve in ``count`` processes until SIGTERM, SIGINT or the end of ``lifeline``, then drain.
 
     ``serve`` is called in each of them; ``listener`` is closed in the end. What still runs after ``grace_seconds`` is

@@ -46,6 +46,17 @@ class Connection(Generic[S]):
             self._busy = False
             return not self._acceptor.draining
 
+    def wait(self, other: int, seconds: float, reading: bool = True) -> tuple[bool, bool]:
+        """Wait for bytes, or the end, or for the descriptor ``other`` to be readable; what has come: here, and there.
+
+        Not ``reading``, what comes here is only that the connection is closed both ways, or broken.
+        """
+        poller, here = select.poll(), self.channel.fileno()
+        poller.register(here, select.POLLIN if reading else 0)
+        poller.register(other, select.POLLIN)
+        ready = {fd for fd, _ in poller.poll(max(0.0, seconds) * 1000)}
+        return here in ready, other in ready
+
     def drain(self) -> None:
         """Let an idle connection read its end; a busy one ends by itself. The acceptor holds its lock."""
         if not self._busy:

@@ -41,6 +41,10 @@ S3:
   s3 run                       run the S3 daemon: over a directory, or over the ring
   s3 status|ls|get|put|...     a small client of it; s4raw s3 --help has them all
 
+Uploads, by a daemon that keeps trying:
+  push                         run that daemon; s4raw push --help has its other verbs
+  send FILE ALIAS/BUCKET/KEY   hand a file over to it
+
 For your shell:
   completion bash|zsh          print a script that completes verbs, options and keys
 

@@ -95,7 +95,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
-    "running": {"log", "net", "serving", "syscalls", "workers"},
+    "running": {"log", "net", "syscalls", "workers"},
+    "unix": {"errors", "net"},
+    "metrics": set(),
     "local": {"errors", "net", "ring", "client"},
     # S3: where objects live
     "objects": set(),
@@ -104,6 +106,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what is to reach a remote store
     "queue": set(),
     "queue.entries": {"keys", "objects.base", "objects.sources"},
+    "queue.rows": {"errors", "keys", "objects", "objects.codec", "objects.base", "objects.sources", "queue.entries"},
+    "queue.reserve": set(),
+    "queue.journal": {"disk", "errors", "queue.reserve", "queue.rows"},
+    "queue.backlog": {"queue.rows"},
+    "queue.room": {"errors", "queue.entries"},
+    "queue.spool": {"disk", "errors", "objects.base", "objects.filling", "objects.sources"},
+    "queue.files": {"errors", "objects.sources", "queue.entries"},
+    "queue.queue": {
+        *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal"),
+        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool"),
+    },
+    "queue.outcomes": {"errors"},
+    "queue.pace": set(),
+    "queue.pusher": {
+        *("errors", "log", "objects.base", "objects.sources", "queue.entries", "queue.files", "queue.pace"),
+        "queue.queue",
+    },
     # S3: what clients speak
     "s3": set(),
     "s3.errors": {"errors"},
@@ -169,9 +188,48 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
     # S3: our own client
-    "s3.client": {"errors", "keys", "s3", "s3.errors", "s3.signing", "s3.tls", "s3.xml"},
-    "s3.described": {"keys", "s3.client", "s3.signing"},
-    "s3.transfer": {"errors", "keys", "s3", "s3.checksums", "s3.client", "s3.xml"},
+    "s3.outgoing": {"errors"},
+    "s3.connection": {"errors", "net", "s3.outgoing"},
+    "s3.client": {
+        *("errors", "keys"),
+        *("s3", "s3.connection", "s3.errors", "s3.outgoing", "s3.signing", "s3.tls", "s3.xml"),
+    },
+    "s3.described": {"keys", "s3.client", "s3.connection", "s3.signing"},
+    "s3.transfer": {"errors", "keys", "s3", "s3.checksums", "s3.client", "s3.connection", "s3.outgoing", "s3.xml"},
+    # a remote S3
+    "remote": set(),
+    "remote.credentials": {"errors"},
+    "remote.pool": {"errors", "s3.connection"},
+    "remote.refusals": {"errors", "s3.client", "s3.connection"},
+    "remote.service": {
+        *("errors", "keys", "remote", "remote.credentials", "remote.pool", "remote.refusals"),
+        *("s3", "s3.client", "s3.connection", "s3.errors", "s3.outgoing", "s3.signing", "s3.tls", "s3.xml"),
+    },
+    "remote.values": {"errors", "objects.base", "s3.conditions", "s3.headers"},
+    "remote.bodies": {"errors", "objects.base", "objects.sources", "s3.outgoing"},
+    "remote.reading": {"errors", "keys", "objects.base", "remote.pool", "remote.service", "s3.connection"},
+    "remote.listing": {
+        *("errors", "keys", "objects.base", "remote.service", "remote.values"),
+        *("s3.client", "s3.conditions", "s3.xml"),
+    },
+    "remote.buckets": {
+        *("errors", "keys", "objects.base", "remote", "remote.listing", "remote.service", "remote.values"),
+        *("s3", "s3.client", "s3.xml"),
+    },
+    "remote.uploading": {
+        *("errors", "keys", "objects.base", "objects.sources", "remote", "remote.bodies", "remote.service"),
+        *("remote.values", "s3", "s3.client", "s3.connection", "s3.xml"),
+    },
+    "remote.parts": {
+        *("errors", "keys", "objects.base", "objects.sources", "remote", "remote.bodies", "remote.service"),
+        *("remote.uploading", "remote.values", "s3.client", "s3.outgoing"),
+    },
+    # the one backend that knows of HTTP: it is a client of it
+    "objects.remote": {
+        *("errors", "keys", "objects.base", "objects.sources", "s3.client"),
+        *("remote", "remote.bodies", "remote.buckets", "remote.credentials", "remote.listing", "remote.parts"),
+        *("remote.reading", "remote.service", "remote.uploading", "remote.values"),
+    },
     # S3: the daemon
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
     "s3.daemon": {
@@ -230,6 +288,38 @@ MAY_IMPORT: dict[str, set[str]] = {
             "objects.filling",
         ),
     },
+    # the uploader
+    "push.protocol": {"errors", "keys"},
+    "push.roots": {"errors"},
+    "push.deliveries": {"errors"},
+    "push.transfers": {"errors", "log"},
+    "push.systemd": {"__init__", "unix"},
+    "push.aliases": {
+        *("errors", "handshake", "keys", "ring"),
+        *("objects.base", "objects.remote", "objects.ring", "push.protocol"),
+    },
+    "push.uploader": {
+        *("__init__", "errors", "metrics", "objects.base", "objects.sources", "queue.entries", "queue.queue"),
+        *("push.aliases", "push.deliveries", "push.protocol", "push.roots"),
+    },
+    "push.session": {
+        *("errors", "log", "net", "serving"),
+        *("push.deliveries", "push.protocol", "push.uploader"),
+    },
+    "push.status": {"metrics", "push.protocol", "push.uploader", "s3.http"},
+    "push.daemon": {
+        *("__init__", "errors", "log", "net", "running", "serving", "unix"),
+        *("objects.remote", "queue.entries", "queue.pusher", "queue.queue", "s3.http", "s3.session"),
+        *("push", "push.aliases", "push.roots", "push.session", "push.status", "push.systemd", "push.transfers"),
+        "push.uploader",
+    },
+    # the uploader's clients; send stands alone, as it is copied to machines without the rest
+    "send": set(),
+    "push": set(),
+    "push.report": {"errors"},
+    "push.pictures": {"errors", "push.report"},
+    "verbs.send": {"arguments", "errors", "send"},
+    "verbs.push_client": {"arguments", "errors", "output", "send", "push.report", "push.pictures"},
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -242,6 +332,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments", "errors"},
+    "verbs.push": {"arguments", "errors", "push.daemon", "queue.entries", "s3.daemon", "verbs.push_client"},
     "verbs.s3": {"arguments", "s3.daemon", "verbs.s3_client"},
     "verbs.s3_client": {
         *("arguments", "output", "errors", "keys", "bodies"),
@@ -276,10 +367,13 @@ OWNERS: dict[str, set[str]] = {
     "xxhash": {"digest"},
     "docopt": {"arguments"},
     "awscrt": {"s3.checksums"},
-    "socket": set(),  # net has what it wraps
-    "_socket": {"net"},
-    "select": {"net", "serving", "workers", "procs", "bodies", "computing"},
-    "ssl": {"s3.tls"},
+    "socket": {"send"},  # net has what it wraps
+    "_socket": {"net", "unix", "send"},
+    "select": {"net", "serving", "workers", "procs", "bodies", "computing", "send"},
+    "matplotlib": {"push.pictures"},
+    "sqlite3": {"queue.journal"},
+    "ssl": {"s3.tls", "s3.connection"},
+    "botocore": {"remote.credentials"},
     "selectors": set(),
     "socketserver": set(),
     "asyncio": set(),
@@ -288,6 +382,7 @@ OWNERS: dict[str, set[str]] = {
 
 MAY_PRINT = {"cli", "progress"}
 MODULE_LINES = 400
+LONGER = {"send": 600}  # what is copied as one file cannot be cut in two
 FUNCTION_LINES = 50
 
 FILES = {
@@ -383,8 +478,8 @@ def test_imports_from_outside_only_what_it_owns(module: str) -> None:
 
 @each_module
 def test_is_short(module: str) -> None:
-    lines = len(source(module).splitlines())
-    assert lines < MODULE_LINES, f"{FILES[module]} is {lines} lines long, the limit is under {MODULE_LINES}"
+    lines, limit = len(source(module).splitlines()), LONGER.get(module, MODULE_LINES)
+    assert lines < limit, f"{FILES[module]} is {lines} lines long, the limit is under {limit}"
 
 
 @each_module

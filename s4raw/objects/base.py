@@ -312,7 +312,7 @@ class Backend(Protocol):
     def delete(self, key: Key, conditions: Conditions = ALWAYS) -> bool:
         """Delete an object; whether there was one. Raises NoSuchBucket, PreconditionFailed.
 
-        Without an object no condition fails.
+        Without an object no condition fails. A place that is not told whether there was one says True.
         """
 
     def create_upload(self, key: Key, attributes: Attributes, checksum_algorithm: str = "") -> str:

@@ -15,7 +15,7 @@ _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _COPY_BYTES = 1 << 30  # at most, in one system call
 
 
-def receive(fd: int, source: Source, key: Key, at: int = 0, most: int | None = None) -> Digest:
+def receive(fd: int, source: Source, key: Key | None, at: int = 0, most: int | None = None) -> Digest:
     """Write a body to a file from ``at`` on, and digest it as it passes.
 
     Raises DiskFull, Corrupt for more than ``most`` bytes, and what the source does.
@@ -24,7 +24,7 @@ def receive(fd: int, source: Source, key: Key, at: int = 0, most: int | None = N
     for piece in source:
         state.update(piece)
         if most is not None and state.size > most:
-            raise Corrupt(f"the body is longer than the {most} bytes it was to have", key=str(key))
+            raise Corrupt(f"the body is longer than the {most} bytes it was to have", key=str(key or ""))
         while piece:
             try:
                 count = os.pwrite(fd, piece, at)
@@ -35,7 +35,7 @@ def receive(fd: int, source: Source, key: Key, at: int = 0, most: int | None = N
     return state
 
 
-def copy_bytes(source: int, target: int, start: int, end: int, key: Key, at: int = 0) -> None:
+def copy_bytes(source: int, target: int, start: int, end: int, key: Key | None, at: int = 0) -> None:
     """Copy the bytes of one file from ``start`` to ``end`` to another, from ``at`` on. Raises DiskFull, Corrupt.
 
     Where the file system can share blocks between files, it does.
@@ -50,6 +50,6 @@ def copy_bytes(source: int, target: int, start: int, end: int, key: Key, at: int
                 os.lseek(target, at, os.SEEK_SET)
                 count = os.sendfile(target, source, start, min(end - start, _COPY_BYTES))
             if not count:
-                raise Corrupt(f"the file ended {end - start} bytes early", key=str(key))
+                raise Corrupt(f"the file ended {end - start} bytes early", key=str(key or ""))
             start += count
             at += count

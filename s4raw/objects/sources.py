@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from s4raw.errors import LocalFileError
@@ -43,7 +43,11 @@ class FileSource:
     """A regular file as a ``Source``. It stays the caller's, who closes ``fd`` once it is stored.
 
     Iterating again begins at the start again. ``check`` says whether the file is still what it was when this was made.
+    ``throttle``, if there is one, is called by whoever sends the bytes before each piece of up to 1 MiB, with its size;
+    it waits until they may go.
     """
+
+    throttle: Callable[[int], None] | None = None
 
     def __init__(self, fd: int, known: Attributes = Attributes(), identity: Identity | None = None) -> None:  # noqa: B008
         """``identity`` is what the file was when it was accepted; None: what it is now. Raises LocalFileError."""
@@ -62,6 +66,8 @@ class FileSource:
     def __iter__(self) -> Iterator[memoryview]:
         state, buffer, at = hashlib.md5(usedforsecurity=False), memoryview(bytearray(PIECE)), 0
         while at < self.identity.size:
+            if self.throttle is not None:
+                self.throttle(min(PIECE, self.identity.size - at))
             try:
                 count = os.preadv(self.fd, [buffer[: self.identity.size - at]], at)
             except OSError as error:

@@ -6,61 +6,26 @@ path will do, not only our own daemon.
 
 from __future__ import annotations
 
-import http.client
-import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_plus
 
-from s4raw.errors import (
-    ConnectionLost,
-    LocalFileError,
-    PeerTimeout,
-    ProtocolError,
-    Refused,
-    S4Error,
-    Unreachable,
-    UsageError,
-)
+from s4raw.errors import ConnectionLost, ProtocolError, Refused, S4Error, Unreachable, UsageError
 from s4raw.keys import Key
 from s4raw.s3 import signing, xml
+from s4raw.s3.connection import Answer, Connection
 from s4raw.s3.errors import S3Error
+from s4raw.s3.outgoing import Body, Place, size_of
 
 TIMEOUT_SECONDS = 300.0  # that a server may be silent: completing a large upload takes some
 PIECE = 1 << 20  # bytes received at once
 MAX_ERROR = 1 << 20  # bytes of an error's text
 MAX_BODY = 64 << 20  # bytes of an answer that is read as a whole
 SERVICE = Key("", "")
-
-
-class FileBody(NamedTuple):
-    """A body that lies in a regular file, from ``offset`` on; ``size`` is in bytes."""
-
-    fd: int
-    offset: int
-    size: int
-
-
-Body = bytes | memoryview | FileBody
-
-
-class Answer(NamedTuple):
-    """An answer that is no error. Header names are in lower case, values decoded as Latin-1."""
-
-    status: int
-    headers: dict[str, str]
-    response: http.client.HTTPResponse
-    where: Mapping[str, str]  # the server and the key, for errors
-
-    @property
-    def size(self) -> int:
-        """The length of the body in bytes, as the head says. Raises ProtocolError if it does not."""
-        text = self.headers.get("content-length", "")
-        if not (text.isascii() and text.isdigit()):
-            raise ProtocolError("the answer does not say how long it is").at(**self.where)
-        return int(text)
+_UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
 
 
 class Entry(NamedTuple):
@@ -82,18 +47,16 @@ class Client:
 
         ``authorities`` is a file of certificates (PEM) to trust instead of the system's. Raises UsageError, ConfError.
         """
-        scheme, self._host, name, port = _parts(endpoint)
-        self.endpoint = f"{scheme}://{self._host}"
+        place = Place.of(endpoint)
+        self.endpoint, self._host = place.url, place.host
         self._pair = pair
         self._region = region
-        if scheme == "https":
+        context = None
+        if place.secure:
             from s4raw.s3.tls import client_context
 
-            self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                name, port, timeout=TIMEOUT_SECONDS, context=client_context(authorities)
-            )
-        else:
-            self._connection = http.client.HTTPConnection(name, port, timeout=TIMEOUT_SECONDS)
+            context = client_context(authorities)
+        self._connection = Connection(place, context, connect_seconds=TIMEOUT_SECONDS, read_seconds=TIMEOUT_SECONDS)
 
     def close(self) -> None:
         """Close the connection."""
@@ -109,7 +72,7 @@ class Client:
         """Whether /healthz says so; it needs no keys. Raises Unreachable, ConnectionLost, PeerTimeout."""
         where = {"server": self.endpoint, "key": ""}
         answer = self._attempts("GET", "/healthz", {"host": self._host}, b"", where)
-        body_of(answer, MAX_ERROR)
+        answer.read(MAX_ERROR)
         return answer.status == 200
 
     def request(
@@ -120,19 +83,20 @@ class Client:
         Raises Refused, Unreachable, ConnectionLost, PeerTimeout, ProtocolError, UsageError, LocalFileError.
         """
         where = {"server": self.endpoint, "key": shown(key)}
-        path, size = path_of(key), body.size if isinstance(body, FileBody) else len(body)
+        path, size = path_of(key), size_of(body)
         sent = {**(headers or {}), "host": self._host}
         if size or method in ("PUT", "POST"):
             sent["content-length"] = str(size)
         if self._pair:
-            payload = signing.UNSIGNED if size > MAX_ERROR or isinstance(body, FileBody) else sha256(body).hexdigest()
+            whole = isinstance(body, bytes | memoryview) and size <= MAX_ERROR
+            payload = sha256(body).hexdigest() if whole else signing.UNSIGNED  # type: ignore[arg-type]
             now = time.time()
             sent = signing.sign_headers(
                 method, path, query, sent, *self._pair, now=now, region=self._region, payload=payload
             )
         answer = self._attempts(method, f"{path}?{query}" if query else path, sent, body, where)
         if answer.status >= 300:
-            raise _refusal(answer)
+            raise refusal(answer, answer.read(MAX_ERROR))
         return answer
 
     def read(
@@ -150,27 +114,13 @@ class Client:
         Raises what ``request`` does.
         """
         answer = self.request(method, key, query, headers, body)
-        content = body_of(answer)
-        if not root:
-            return xml.Node("")
-        try:
-            return xml.read(content, root)
-        except S3Error:
-            raise _refusal(answer, content) from None
+        content = answer.read(MAX_BODY)
+        return parsed(answer, content, root) if root else xml.Node("")
 
     def pieces(self, answer: Answer) -> Iterator[memoryview]:
         """The body of an answer, each piece valid until the next. Raises ConnectionLost, PeerTimeout."""
-        buffer, left = memoryview(bytearray(min(PIECE, max(1, answer.size)))), answer.size
-        while left:
-            try:
-                count = answer.response.readinto(buffer[: min(left, len(buffer))])
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
-                raise _lost(error, answer.where) from None
-            if not count:
-                self.close()
-                raise ConnectionLost(f"the body ended {left} bytes early").at(**answer.where)
-            left -= count
+        buffer = memoryview(bytearray(min(PIECE, max(1, answer.size))))
+        while count := answer.readinto(buffer):
             yield buffer[:count]
 
     def buckets(self) -> Iterator[Entry]:
@@ -241,57 +191,32 @@ class Client:
         self, method: str, target: str, headers: Mapping[str, str], body: Body, where: dict[str, str]
     ) -> Answer:
         """Exchange a request for an answer; once more if the kept connection was closed meanwhile."""
-        for _ in range(2):
-            reused = self._connection.sock is not None
-            try:
-                return self._exchange(method, target, headers, body, where)
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
-                if not (reused and isinstance(error, ConnectionError)):
-                    raise _lost(error, where) from None
-            except ValueError as error:  # a host, a region or the like that no header can hold
-                self.close()
-                raise UsageError(f"this cannot be sent: {error}").at(**where) from None
-            except BaseException:
-                self.close()
-                raise
-        raise ConnectionLost("the connection was closed twice").at(**where)
-
-    def _exchange(
-        self, method: str, target: str, headers: Mapping[str, str], body: Body, where: dict[str, str]
-    ) -> Answer:
-        connection = self._connection
-        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-        for name, value in headers.items():
-            connection.putheader(name, value)
-        connection.endheaders()
+        head = head_of(method, target, headers, where)
+        if not self._connection.alive():
+            self._connection.close()
+        reused = self._connection.is_open()
         try:
-            if isinstance(body, FileBody):
-                self._send_file(body, where)
-            elif body:
-                connection.send(body)
-        except ConnectionError:  # a server that refuses a body need not read it
-            try:
-                return self._answer(where)
-            except (OSError, http.client.HTTPException):
-                pass
+            return self._connection.exchange(method, head, body, where)
+        except ConnectionLost:
+            if not reused or self._connection.answered:
+                raise
+            return self._connection.exchange(method, head, body, where)
+        except Unreachable as error:
+            if "refused" in error.message:
+                error.message += "; is the daemon running? (s4raw s3 run)"
             raise
-        return self._answer(where)
 
-    def _send_file(self, body: FileBody, where: dict[str, str]) -> None:
-        if not body.size:
-            return
-        with open(body.fd, "rb", buffering=0, closefd=False) as file:
-            sent = self._connection.sock.sendfile(file, body.offset, body.size)
-        if sent < body.size:
-            raise LocalFileError(f"the file became shorter while it was sent, by {body.size - sent} bytes").at(**where)
 
-    def _answer(self, where: dict[str, str]) -> Answer:
-        response = self._connection.getresponse()
-        headers: dict[str, str] = {}
-        for name, value in response.getheaders():
-            headers.setdefault(name.lower(), value)
-        return Answer(response.status, headers, response, where)
+def head_of(method: str, target: str, headers: Mapping[str, str], where: Mapping[str, str]) -> bytes:
+    """The head of a request. Raises UsageError for what no header can hold."""
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()], "", ""]
+    text = "\r\n".join(lines)
+    if _UNSENDABLE(text) or text.count("\n") != len(headers) + 2:
+        raise UsageError("a header or the path has control characters").at(**where)
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"this cannot be sent: {error}").at(**where) from None
 
 
 def path_of(key: Key) -> str:
@@ -320,65 +245,30 @@ def md5_header(body: bytes) -> dict[str, str]:
     return {"content-md5": b64encode(md5(body, usedforsecurity=False).digest()).decode()}
 
 
-def _parts(endpoint: str) -> tuple[str, str, str, int | None]:
-    """The scheme, the Host header, the host's name and the port of a URL. Raises UsageError."""
-    try:
-        url = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
-        name, port = url.hostname, url.port
-    except ValueError:
-        name, port, url = None, None, urlsplit("")
-    if url.scheme not in ("http", "https") or not name or url.path not in ("", "/") or url.query or url.username:
-        raise UsageError(f"need an endpoint as http://HOST:PORT or https://HOST:PORT, got {endpoint!r}")
-    return url.scheme, url.netloc, name, port
-
-
 def _decoded(node: xml.Node, name: str) -> str:
-    return unquote(node.need(name))
+    return unquote_plus(node.need(name))
 
 
-def body_of(answer: Answer, most: int = MAX_BODY) -> bytes:
-    """The whole body of an answer, which frees the connection. Raises ConnectionLost, PeerTimeout, ProtocolError."""
+def parsed(answer: Answer, content: bytes, root: str) -> xml.Node:
+    """The body of an answer as XML. Raises Refused for an error in its place, which S3 may send with a 200 as well."""
+    content = content.lstrip()  # what keeps a connection open while an upload is completed
     try:
-        content = answer.response.read(most + 1)
-        left = answer.response.length
-    except (OSError, http.client.HTTPException) as error:
-        answer.response.close()
-        raise _lost(error, answer.where) from None
-    if len(content) > most:
-        raise ProtocolError(f"the answer has more than {most} bytes").at(**answer.where)
-    if left:
-        raise ConnectionLost(f"the answer ended {left} bytes early").at(**answer.where)
-    return content
+        return xml.read(content, root)
+    except (S3Error, IndexError):
+        raise refusal(answer, content) from None
 
 
-def _refusal(answer: Answer, content: bytes | None = None) -> S4Error:
+def refusal(answer: Answer, content: bytes) -> S4Error:
     """The error that an answer means, in S3's own words where it has some."""
-    if content is None:
-        content = body_of(answer, MAX_ERROR)
     try:
         node = xml.read(content, "Error")
     except (S3Error, IndexError):
         if answer.status < 300:
             return ProtocolError("the answer is not the XML that S3 has for this").at(**answer.where)
         words = {404: "there is no such bucket or key", 403: "access denied"}.get(answer.status, "no reason given")
-        error = Refused(f"HTTP {answer.status} {answer.response.reason}: {words}")
+        error = Refused(f"HTTP {answer.status} {answer.reason}: {words}")
     else:
         error = Refused(f"{node.get('Code')}: {node.get('Message')}")
         error.s3_code = node.get("Code") or ""
     error.http = answer.status
     return error.at(**answer.where)
-
-
-def _lost(error: Exception, where: Mapping[str, str]) -> S4Error:
-    """What became of a connection."""
-    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
-        return ProtocolError(f"no HTTP: {error or type(error).__name__}").at(**where)
-    if isinstance(error, TimeoutError):
-        return PeerTimeout(f"no answer for {TIMEOUT_SECONDS:.0f} s").at(**where)
-    number = getattr(error, "errno", None)
-    if isinstance(error, ConnectionRefusedError):
-        return Unreachable(f"{os.strerror(number or 0)}; is the daemon running? (s4raw s3 run)").at(**where)
-    if isinstance(error, ConnectionError):
-        return ConnectionLost("the server closed the connection").at(**where)
-    reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
-    return Unreachable(f"cannot connect: {reason}").at(**where)

@@ -6,7 +6,8 @@ import re
 import time
 
 from s4raw.keys import Key
-from s4raw.s3.client import Answer, shown
+from s4raw.s3.client import shown
+from s4raw.s3.connection import Answer
 from s4raw.s3.signing import seconds_of
 
 _META, _CHECKSUM = "x-amz-meta-", "x-amz-checksum-"

@@ -189,6 +189,8 @@ def of(error: S4Error) -> S3Error:
     """What a client is told of one of our errors; what has no counterpart is an InternalError."""
     if isinstance(error, errors.BadKey):
         return _of_key(error)
+    if isinstance(error, errors.Refused) and error.http:
+        return _of_refused(error)
     for kind in type(error).__mro__:
         if code := _IN_ITS_WORDS.get(kind):
             answer = S3Error(code)
@@ -207,6 +209,24 @@ def _place(code: str, key: str) -> Iterator[tuple[str, str]]:
         yield "BucketName", bucket
     elif name and code == "NoSuchKey":
         yield "Key", name
+
+
+def _of_refused(error: errors.Refused) -> S3Error:
+    """What a remote said, in its words; it had none for a HEAD."""
+    status = error.http if error.http >= 400 else 502
+    code = error.s3_code or _OF_STATUS.get(status) or ("InternalError" if status >= 500 else "InvalidRequest")
+    if error.http < 400 and code in CODES:  # an error in an answer that had begun as a good one
+        status = CODES[code][0]
+    return S3Error(code, error.message.removeprefix(f"{error.s3_code}: "), status=status)
+
+
+_OF_STATUS = {
+    400: "BadRequest",
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    405: "MethodNotAllowed",
+    503: "ServiceUnavailable",
+}
 
 
 def _of_key(error: errors.BadKey) -> S3Error:

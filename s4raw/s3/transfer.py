@@ -16,7 +16,9 @@ from urllib.parse import quote
 from s4raw.errors import Corrupt, LocalFileError, S4Error, UsageError
 from s4raw.keys import Key
 from s4raw.s3 import xml
-from s4raw.s3.client import Answer, Body, Client, FileBody, body_of, query_of
+from s4raw.s3.client import MAX_BODY, Client, query_of
+from s4raw.s3.connection import Answer
+from s4raw.s3.outgoing import FileBody
 
 PART = 64 << 20  # bytes of a part, and of what is held in memory
 MAX_SINGLE = 5 << 30  # bytes that S3 takes in one request
@@ -25,6 +27,7 @@ PIECE = 1 << 20
 ALGORITHM, CHECKSUM = "CRC32", "x-amz-checksum-crc32"  # zlib has it: no package is needed
 
 Write = Callable[[memoryview], object]
+_Known = memoryview | FileBody
 _MD5 = re.compile("[0-9a-f]{32}").fullmatch
 
 
@@ -123,9 +126,9 @@ def put(client: Client, key: Key, fd: int, headers: Mapping[str, str]) -> tuple[
     return _put_parts(client, key, fd, buffer, headers)
 
 
-def _put(client: Client, key: Key, body: Body, headers: Mapping[str, str], query: str = "") -> str:
+def _put(client: Client, key: Key, body: _Known, headers: Mapping[str, str], query: str = "") -> str:
     answer = client.request("PUT", key, query, headers, body)
-    body_of(answer)
+    answer.read(MAX_BODY)
     return answer.headers.get("etag", "").strip('"')
 
 
@@ -170,7 +173,7 @@ def _fill(fd: int, buffer: memoryview) -> int:
     return done
 
 
-def _checksum(body: Body) -> str:
+def _checksum(body: _Known) -> str:
     crc = Crc32()
     if not isinstance(body, FileBody):
         crc.update(body)

@@ -115,7 +115,7 @@ def malformed() -> S3Error:
 
 
 def read(body: bytes, root: str) -> Node:
-    """Read a request's body whose root element is ``root``, in whatever namespace.
+    """Read a request's body whose root element is ``root`` (empty: any), in whatever namespace.
 
     Document types, and with them entities of the sender's own, are refused, and so are more elements than any request
     needs. Raises MalformedXML.
@@ -153,6 +153,6 @@ def read(body: bytes, root: str) -> Node:
         parser.Parse(body, True)
     except (ExpatError, LookupError, ValueError) as error:  # LookupError, ValueError: an encoding it does not know
         raise malformed() from error
-    if top.children[0].name != root:
+    if root and top.children[0].name != root:
         raise malformed()
     return top.children[0]

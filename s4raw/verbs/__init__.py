@@ -40,8 +40,10 @@ MODULES = {
     "local": "ring",
     "completion": "completion",
     "s3": "s3",
+    "push": "push",
+    "send": "send",
 }
-FAMILIES = ("s3",)  # verbs whose second word says which
+FAMILIES = ("s3", "push")  # verbs whose second word says which
 
 
 def load(verb: str) -> tuple[str, Verb]:
@@ -71,11 +73,20 @@ def _member(words: Sequence[str]) -> tuple[str, Verb]:
     raise UsageError(f"{wrong}{text}")
 
 
+def _spelled_out(words: Sequence[str]) -> Sequence[str]:
+    """Words that name a family's member, if there is one that its name alone stands for."""
+    module = __import__(f"s4raw.verbs.{MODULES[words[0]]}", fromlist=["FAMILY"])
+    default = getattr(module, "DEFAULT", "")
+    alone = len(words) < 2 or (words[1].startswith("-") and words[1] not in ("-h", "--help"))
+    return [words[0], default, *words[1:]] if default and alone else words
+
+
 def call(words: Sequence[str], prepare: Callable[[Arguments], object] = lambda _arguments: None) -> int:
     """Do what words say, the verb first; returns the exit code. ``prepare`` is shown the arguments. Raises S4Error."""
     from s4raw import arguments
 
     if words[0] in FAMILIES:
+        words = _spelled_out(words)
         text, function = _member(words)
         name = " ".join(words[:2])
     else:

@@ -222,12 +222,10 @@ def _bucket_status(s3: Client, key: Key, as_json: bool) -> None:
 
 
 def _object_status(s3: Client, key: Key, as_json: bool) -> None:
-    from s4raw.s3.client import body_of
     from s4raw.s3.described import known
 
     tags = s3.tags(key)  # first, since an answer to HEAD cannot say what is wrong
     answer = s3.request("HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"})
-    body_of(answer)
     found = known(key, answer) | {"tags": tags}
     if as_json:
         write_json(**found)

@@ -120,12 +120,12 @@ def run_task(name: str, *arguments: object, **options: object) -> str:
         return output.decode()
 
 
-def run_task_on(kind: str, options: str, name: str, mount: Path) -> str:
-    """Run a function of ``tasks.py`` in a mount namespace of its own, with a fresh file system at ``mount``."""
+def run_task_on(kind: str, options: str, name: str, mount: Path, tasks: Path = TASKS) -> str:
+    """Run a function of a file of tasks in a mount namespace of its own, with a fresh file system at ``mount``."""
     mount.mkdir()
     apart = ["unshare", "--mount", *(["--user", "--map-root-user"] if os.getuid() else []), "bash", "-c"]
     script = 'mount -t "$1" -o "$2" none "$3" || exit 77; exec "${@:4}"'
-    task = [sys.executable, str(TASKS), name, str(mount)]
+    task = [sys.executable, str(tasks), name, str(mount)]
     command = [*apart, script, "bash", kind, options, str(mount), *task]
     done = subprocess.run(command, capture_output=True, timeout=100, check=False)
     if done.returncode == 77 or b"unshare" in done.stderr:

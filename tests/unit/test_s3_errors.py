@@ -80,3 +80,21 @@ def test_an_error_takes_what_is_usual_where_nothing_is_said() -> None:
     other = S3Error("Odd", "why", status=418, Key="k")
     assert (str(other), other.status, other.extra) == ("Odd: why", 418, {"Key": "k"})
     assert S3Error("Odd").status == 400
+
+
+@pytest.mark.parametrize(
+    ("code", "http", "message", "expected"),
+    [
+        ("AccessDenied", 403, "AccessDenied: Not you", ("AccessDenied", 403, "Not you")),
+        ("NoCodeOfOurs", 418, "NoCodeOfOurs: Tea", ("NoCodeOfOurs", 418, "Tea")),
+        ("InternalError", 200, "InternalError: Later", ("InternalError", 500, "Later")),
+        ("", 403, "HTTP 403 Forbidden: access denied", ("AccessDenied", 403, "HTTP 403 Forbidden: access denied")),
+        ("", 502, "HTTP 502", ("InternalError", 502, "HTTP 502")),
+        ("", 0, "no word", ("InternalError", 500, "no word")),
+    ],
+)
+def test_what_a_remote_answered_is_what_the_client_is_told(code, http, message, expected) -> None:
+    error = errors.Refused(message)
+    error.s3_code, error.http = code, http
+    found = of(error)
+    assert (found.code, found.status, found.message) == expected

@@ -1,0 +1,232 @@
+"""What the uploader does when it is asked, whoever asks: takes files into its queue, and says how the queue is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from s4raw import __version__
+from s4raw.errors import Busy, PeerTimeout, QueueFull, S4Error
+from s4raw.metrics import Counter, Gauge, Histogram, exposition
+from s4raw.objects.base import Attributes
+from s4raw.objects.sources import Identity
+from s4raw.push.aliases import Aliases
+from s4raw.push.deliveries import Deliveries, Delivery
+from s4raw.push.protocol import DEFAULT_ALIAS, Drop, Flush, List, Push, Request, Retry, Status
+from s4raw.push.roots import Roots
+from s4raw.queue.entries import Entry, Order
+from s4raw.queue.queue import Queue
+
+SLICE_SECONDS = 1.0  # of waiting, after which whoever waits may have left
+PAGE = 1000  # entries
+ACCEPTED, REFUSED, STORED, FAILED = "accepted", "refused", "stored", "failed"
+
+Patience = Callable[[], bool]  # whether the client is still there
+
+
+class Uploader:
+    """A queue, what it may be filled with, and where that goes. Any thread may ask; ``deliveries`` wake who waits."""
+
+    def __init__(self, queue: Queue, aliases: Aliases, roots: Roots) -> None:
+        self.queue = queue
+        self.stopping = False
+        self.deliveries = Deliveries()
+        self._aliases = aliases
+        self._roots = roots
+        self._directory = os.getcwdb()
+        self._since = time.time()
+        self.requests = Counter(
+            "s4raw_push_requests_total", "Files that clients asked to store.", "result", (ACCEPTED, REFUSED)
+        )
+        self.connections = Counter("s4raw_push_connections_total", "Connections of clients.")
+        self._uploads = Counter("s4raw_push_uploads_total", "Attempts to store a file.", "result", (STORED, FAILED))
+        self._bytes = Counter("s4raw_push_stored_bytes_total", "Bytes of the files that were stored.")
+        self._seconds = Histogram("s4raw_push_upload_seconds", "How long the attempts took that stored a file.")
+
+    # What clients ask for
+
+    def accept(self, push: Push, patience: Patience) -> Entry:
+        """Take a file into the queue: when this returns it is there durably.
+
+        At the queue's limit it waits for room, as long as ``patience``, or for ``push.wait``. Raises QueueFull,
+        LocalFileError, ConfError, Busy, and what the disk fails with.
+        """
+        try:
+            entry = self._accept(push, patience)
+        except BaseException:
+            self.requests.add(1, REFUSED)
+            raise
+        self.requests.add(1, ACCEPTED)
+        return entry
+
+    def _accept(self, push: Push, patience: Patience) -> Entry:
+        alias = self._aliases.name(push.alias)
+        path = os.path.join(self._directory, push.path)
+        attributes = Attributes(headers=push.headers, metadata=push.metadata)
+        fd = self._roots.open(path)
+        try:
+            if not push.snapshot:
+                order = Order(alias, push.key, path=path, identity=Identity.of(fd), attributes=attributes)
+                return self._add(order, push, patience, fd)
+            path, identity = self.queue.spool.snapshot(fd, path)
+        finally:
+            os.close(fd)
+        try:
+            order = Order(alias, push.key, path=path, spooled=True, identity=identity, attributes=attributes)
+            return self._add(order, push, patience)
+        except BaseException:
+            self.queue.spool.discard(path)
+            raise
+
+    def _add(self, order: Order, push: Push, patience: Patience, fd: int | None = None) -> Entry:
+        deadline = None if push.wait is None else time.monotonic() + push.wait
+        while True:
+            seconds = SLICE_SECONDS if deadline is None else max(0.0, min(SLICE_SECONDS, deadline - time.monotonic()))
+            try:
+                return self.queue.add(order, timeout=seconds, fd=fd)
+            except QueueFull:
+                if self.queue.refuse or not patience() or (deadline is not None and time.monotonic() >= deadline):
+                    raise
+            if self.deliveries.stopped:
+                raise Busy("the uploader is stopping")
+
+    def look(self, delivery: Delivery) -> None:
+        """See for oneself what became of a delivery: its end may have come before anybody watched."""
+        try:
+            delivery.error = self.queue.wait(delivery.id, 0.0)
+            delivery.done = True
+            return
+        except (PeerTimeout, Busy):
+            pass
+        found = self.queue.entries(after=delivery.id - 1, limit=1)
+        if found and found[0].id == delivery.id and found[0].attempts and not delivery.failed:
+            delivery.error = S4Error(found[0].error)
+            delivery.failed = True
+
+    def give_up(self, id: int, error: S4Error) -> bool:
+        """Drop an entry whose client is told why; False while that cannot be done because it is in flight."""
+        return bool(self.queue.drop([id], error))
+
+    def control(self, request: Request, patience: Patience) -> dict[str, Any]:
+        """Answer what is not a file; the fields of the answer. Raises S4Error."""
+        return _CONTROLS[type(request)](self, request, patience)
+
+    def _status(self, _request: Status, _patience: Patience) -> dict[str, Any]:
+        gauges = self.queue.gauges()
+        found = {name: value for name, value in gauges._asdict().items() if name != "oldest_ns"}
+        return {
+            **found,
+            "oldest_seconds": _age(gauges.oldest_ns),
+            "pid": os.getpid(),
+            "version": __version__,
+            "since": self._since,
+        }
+
+    def _list(self, request: List, _patience: Patience) -> dict[str, Any]:
+        found = self.queue.entries(parked=request.parked, after=request.after, limit=request.limit + 1)
+        flying = self.queue.in_flight()
+        entries = [_describe(each, each.id in flying) for each in found[: request.limit]]
+        return {"entries": entries, "more": len(found) > request.limit}
+
+    def _retry(self, request: Retry, _patience: Patience) -> dict[str, Any]:
+        return {"count": self.queue.retry(request.ids)}
+
+    def _drop(self, request: Drop, _patience: Patience) -> dict[str, Any]:
+        if request.ids is not None:
+            return {"count": self._throw_away(request.ids)}
+        count = after = 0
+        while page := self.queue.entries(after=after, limit=PAGE):
+            after = page[-1].id
+            count += self._throw_away([entry.id for entry in page])
+        return {"count": count}
+
+    def _throw_away(self, ids: Iterable[int]) -> int:
+        ids = list(ids)
+        count = self.queue.drop(ids)
+        self.deliveries.dropped(ids)
+        return count
+
+    def _flush(self, request: Flush, patience: Patience) -> dict[str, Any]:
+        now, after = time.time_ns(), 0
+        while page := self.queue.entries(parked=False, after=after, limit=PAGE):
+            after = page[-1].id
+            if waiting := [entry.id for entry in page if entry.retry_at_ns > now]:
+                self.queue.retry(waiting)
+        deadline = None if request.wait is None else time.monotonic() + request.wait
+        while True:
+            left = SLICE_SECONDS if deadline is None else deadline - time.monotonic()
+            if self.queue.flush(max(0.0, min(SLICE_SECONDS, left))):
+                return {"empty": True}
+            if left <= 0 or not patience():
+                return {"empty": False}
+            if self.deliveries.stopped:
+                raise Busy("the uploader is stopping")
+
+    # What the pusher does
+
+    def open_file(self, entry: Entry) -> int:
+        """How the pusher opens the file of an entry. Raises LocalFileError."""
+        order = entry.order
+        return self.queue.spool.open(order.path) if order.spooled else self._roots.open(order.path)
+
+    def attempted(self, entry: Entry, seconds: float, error: S4Error | None) -> None:
+        """The pusher has tried to deliver an entry."""
+        self._uploads.add(1, FAILED if error else STORED)
+        if error is None:
+            self._bytes.add(entry.order.size)
+            self._seconds.observe(seconds)
+        self.deliveries.attempted(entry.id, error)
+
+    # What is measured
+
+    def metrics(self) -> bytes:
+        """All that is counted, for Prometheus."""
+        gauges = self.queue.gauges()
+        now = [
+            Gauge(f"s4raw_push_{name}", text, number, kind)
+            for name, text, number, kind in (
+                ("queue_entries", "Files in the queue.", gauges.entries, "gauge"),
+                ("queue_bytes", "Bytes of the files in the queue.", gauges.size, "gauge"),
+                ("queue_oldest_seconds", "How long the oldest has waited.", _age(gauges.oldest_ns), "gauge"),
+                ("queue_parked", "Files that nobody tries to deliver any more.", gauges.parked, "gauge"),
+                ("in_flight", "Files on their way.", gauges.in_flight, "gauge"),
+                ("delivered_total", "Files that were stored and left the queue.", gauges.delivered, "counter"),
+                ("dropped_total", "Files that were thrown away.", gauges.dropped, "counter"),
+                ("start_time_seconds", "When the uploader started, since 1970.", self._since, "gauge"),
+            )
+        ]
+        info = Gauge("s4raw_push_info", "The version that runs.", 1, labels={"version": __version__})
+        return exposition([self.requests, self.connections, self._uploads, self._bytes, self._seconds, *now, info])
+
+
+def _describe(entry: Entry, in_flight: bool) -> dict[str, Any]:
+    """An entry as ``list`` shows it."""
+    order = entry.order
+    waits = entry.retry_at_ns > time.time_ns()
+    state = "in flight" if in_flight else "parked" if entry.parked else "waiting" if waits else "queued"
+    return {
+        "id": entry.id,
+        "to": f"{order.alias or DEFAULT_ALIAS}/{order.key.bucket}/{order.key.name}",
+        "file": order.path.decode(errors="surrogateescape"),
+        "size": order.size,
+        "age_seconds": _age(entry.created_ns),
+        "attempts": entry.attempts,
+        "state": state,
+        "error": entry.error,
+    }
+
+
+def _age(since_ns: int) -> float:
+    """Seconds since a time; 0 for 0, which is none."""
+    return max(0.0, round((time.time_ns() - since_ns) / 1e9, 3)) if since_ns else 0.0
+
+
+_CONTROLS: Mapping[type, Callable[[Uploader, Any, Patience], dict[str, Any]]] = {
+    Status: Uploader._status,
+    List: Uploader._list,
+    Retry: Uploader._retry,
+    Drop: Uploader._drop,
+    Flush: Uploader._flush,
+}

@@ -62,6 +62,23 @@ def disk_error(error: OSError, key: Key | None = None) -> S4Error:
     return StoreError(f"the disk failed: {error.strerror} (errno {error.errno})", key=name)
 
 
+class Draft:
+    """A ``with`` block that has an unnamed file. (A generator would do, in three times the time.)"""
+
+    __slots__ = ("_directory", "_fd")
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> int:
+        with disk_errors():
+            self._fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
 class DataDirectory:
     """An opened and locked data directory. ``root`` and ``tmp`` are descriptors, ``path`` and ``tmp_path`` names."""
 

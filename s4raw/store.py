@@ -20,7 +20,7 @@ from typing import NamedTuple
 from s4raw import layout, placing, tree, walking
 from s4raw.blocks import Record
 from s4raw.digest import verify
-from s4raw.disk import DataDirectory, disk_error, disk_errors
+from s4raw.disk import DataDirectory, Draft, disk_error, disk_errors
 from s4raw.errors import BadKey, Corrupt, KeyChanged, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Entry, Key, check_key, check_prefix
 
@@ -35,23 +35,6 @@ class Stored(NamedTuple):
     record: Record
     mtime_ns: int
     path: str
-
-
-class Draft:
-    """A ``with`` block that has an unnamed file. (A generator would do, in three times the time.)"""
-
-    __slots__ = ("_directory", "_fd")
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-
-    def __enter__(self) -> int:
-        with disk_errors():
-            self._fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        return self._fd
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
 
 
 class Siblings:

@@ -198,6 +198,7 @@ class _Service:
             open_file=uploader.open_file,
             rate=options.max_rate,
             log=self._attempted,
+            stored=uploader.stored,
         )
         self._listeners = listeners
         self._http_listener = http

@@ -12,31 +12,31 @@ delivered again, before all that came later for its key.
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from itertools import islice
 
 from s4raw.errors import (
-    ConfError,
     ConnectionLost,
     Corrupt,
     LocalFileError,
     NoSuchKey,
     PeerTimeout,
+    QueueFull,
     S4Error,
     Unreachable,
 )
 from s4raw.keys import Key
 from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item
 from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
-from s4raw.queue.files import settle
+from s4raw.queue.files import Names, settle
 from s4raw.queue.journal import Deletion, Journal
 from s4raw.queue.outcomes import Outcomes
 from s4raw.queue.room import Reservation, Room
 from s4raw.queue.rows import Row, State, decode, encode
-from s4raw.queue.spool import Spool
+from s4raw.queue.spool import open_spool
 
 AWAY_SECONDS = 0.5  # between attempts to reach a remote that is away
 MAX_KEPT_WAIT = 60.0  # seconds until another try after a restart, at most: the clock may have been set back
@@ -59,10 +59,11 @@ class Queue:
         self._counts = {"attempts": 0, "failures": 0, "delivered": 0, "dropped": 0}
         self._alarm: float | None = None  # until when one of those who wait for a turn waits, for all of them
         self._closed = False
+        self._names = Names()
         self._journal = Journal(directory)
         try:
             self.directory = self._journal.directory
-            self.spool = _open_spool(self._journal)
+            self.spool = open_spool(self.directory)
             collecting = gc.isenabled()
             gc.disable()  # a hundred thousand rows are no garbage, and looking at them takes a third of the time
             try:
@@ -123,20 +124,59 @@ class Queue:
         try:
             if order.kind == PUT and not order.spooled:
                 order = settle(order, fd)
+                self._names.sync(order.path)
             row = encode(order)
             with room or self.reserve(order.size, timeout):
-                row = self._journal.insert(row._replace(created_ns=time.time_ns()))
+                [row] = self._journal.insert([row._replace(created_ns=time.time_ns())])
         except S4Error:
             if order.spooled:
                 self.spool.discard(order.path)
             raise
         return Entry(row.id, order, row.created_ns)
 
+    def add_many(self, orders: Sequence[Order], room: Reservation | None = None) -> Sequence[Entry | S4Error]:
+        """Accept orders in one commit, in their order: what became of each. Files must be on disk (``settle``).
+
+        It does not wait: what it says ends before the first order that finds no room, unless ``refuse``: then that is
+        told the order, and others go on. ``room`` is a reservation for the first. A spooled file is as in ``add``.
+        """
+        found: list[Row | S4Error] = []
+        unnamed = self._names.sync_all([each.path for each in orders if each.kind == PUT and not each.spooled])
+        with ExitStack() as rooms:
+            if room is not None:
+                rooms.enter_context(room)
+            for order in orders:
+                try:
+                    if order.path in unnamed:
+                        raise unnamed[order.path]
+                    row = encode(order)
+                    if room is None or found:
+                        rooms.enter_context(self.reserve(order.size, 0.0))
+                    found.append(row._replace(created_ns=time.time_ns()))
+                except S4Error as error:
+                    if isinstance(error, QueueFull) and not self.refuse:
+                        break
+                    found.append(error)
+            if rows := [each for each in found if isinstance(each, Row)]:
+                try:
+                    inserted = iter(self._journal.insert(rows))
+                    found = [next(inserted) if isinstance(each, Row) else each for each in found]
+                except S4Error as error:
+                    found = [error if isinstance(each, Row) else each for each in found]
+        return [self._added(*each) for each in zip(orders, found, strict=False)]
+
+    def _added(self, order: Order, found: Row | S4Error) -> Entry | S4Error:
+        if isinstance(found, Row):
+            return Entry(found.id, order, found.created_ns)
+        if order.spooled:
+            self.spool.discard(order.path)
+        return found
+
     def _accepted(self, rows: Sequence[Row]) -> None:
         with self._lock:
             for row in rows:
                 self._backlog.add(row)
-            self._ready.notify(len(rows))
+            self._ready.notify()  # who is woken wakes the next
 
     def _held(self) -> tuple[int, int, int]:
         """Without the lock: each of them is read at once, and whoever changes them looks for room again."""
@@ -167,6 +207,12 @@ class Queue:
             ]
         return [decode(*kept, self.spool.path) for kept in found]
 
+    def find(self, id: int) -> Entry | None:
+        """An entry that has not left. Raises ProtocolError, ValueError for a damaged row."""
+        with self._lock:
+            item = self._backlog.get(id)
+            return self._entry(item) if item is not None else None
+
     def entries(
         self, *, alias: str | None = None, parked: bool | None = None, after: int = 0, limit: int = 1000
     ) -> Sequence[Entry]:
@@ -188,9 +234,8 @@ class Queue:
     def gauges(self) -> Gauges:
         """How the queue is."""
         with self._lock:
-            backlog = self._backlog
-            held = len(backlog), backlog.size, backlog.oldest_ns, len(backlog.flying), backlog.parked
-            return Gauges(*held, **self._counts)
+            held = *self._held(), len(self._backlog.flying), self._backlog.parked
+            return Gauges(held[1], held[0], *held[2:], **self._counts)
 
     def wait(self, id: int, timeout: float | None = None) -> S4Error | None:
         """Wait until an entry has left the queue: None when it was delivered, the error when it was dropped.
@@ -240,7 +285,7 @@ class Queue:
             while not (stopped() or self._closed):
                 item = self._backlog.take(time.monotonic())
                 if item is not None:
-                    self._ready.notify()  # another one may look after the clock, or for the next entry
+                    self._pass_on()
                     if (entry := self._readable(item)) is not None:
                         return entry
                     continue
@@ -265,6 +310,12 @@ class Queue:
             self._backlog.put_back(item, state)
             self._left.notify_all()
             return None
+
+    def _pass_on(self) -> None:
+        """Wake another one, if there is something to look after: the next entry, or the clock."""
+        due = self._backlog.next_due()
+        if self._backlog.has_ready or (due is not None and (self._alarm is None or self._alarm > due)):
+            self._ready.notify()
 
     def wake(self) -> None:
         """Let all who wait in ``take`` look whether they are to stop."""
@@ -350,11 +401,3 @@ class Queue:
         self._journal.close()
         self._outcomes.close()
         self.spool.close()
-
-
-def _open_spool(journal: Journal) -> Spool:
-    path = os.path.join(journal.directory, "spool")
-    try:
-        return Spool(path)
-    except OSError as error:
-        raise ConfError(f"cannot use the queue's spool {path}: {error.strerror}") from None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 
 from s4raw.disk import disk_error
-from s4raw.errors import Corrupt, LocalFileError
+from s4raw.errors import ConfError, Corrupt, LocalFileError
 from s4raw.objects.base import Attributes, Source
 from s4raw.objects.filling import copy_bytes, receive
 from s4raw.objects.sources import Identity
@@ -120,6 +120,15 @@ class Spool:
         for name in self.names():
             if name not in keep:
                 self.discard(name)
+
+
+def open_spool(queue: str) -> Spool:
+    """The spool in the directory of a queue. Raises ConfError."""
+    path = os.path.join(queue, "spool")
+    try:
+        return Spool(path)
+    except OSError as error:
+        raise ConfError(f"cannot use the queue's spool {path}: {error.strerror}") from None
 
 
 def _new_name() -> bytes:

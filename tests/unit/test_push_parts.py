@@ -156,7 +156,7 @@ def test_an_attempt_that_failed_before_anybody_watched_is_seen(tmp_path):
     try:
         uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
         push = parse(b"%b a/b/k" % os.fsencode(tmp_path / "file"))
-        entry = uploader.accept(push, lambda: True)
+        [entry] = uploader.accept([push], lambda: True)
         delivery = uploader.deliveries.watch(entry.id, lambda: None)
         uploader.look(delivery)
         assert (delivery.done, delivery.failed) == (False, False)

@@ -15,7 +15,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from itertools import islice
 
 from s4raw.errors import (
@@ -143,8 +143,7 @@ class Queue:
         found: list[Row | S4Error] = []
         unnamed = self._names.sync_all([each.path for each in orders if each.kind == PUT and not each.spooled])
         with ExitStack() as rooms:
-            if room is not None:
-                rooms.enter_context(room)
+            rooms.enter_context(room or nullcontext())
             for order in orders:
                 try:
                     if order.path in unnamed:
@@ -202,9 +201,8 @@ class Queue:
     def names(self, alias: str, bucket: str, prefix: str, after: str, limit: int) -> Sequence[Entry]:
         """The newest order of each key with the prefix, in the order of the names' UTF-8, those behind ``after``."""
         with self._lock:
-            found = [
-                (item.row, item.state) for item in islice(self._backlog.newest(alias, bucket, prefix, after), limit)
-            ]
+            items = islice(self._backlog.newest(alias, bucket, prefix, after), limit)
+            found = [(item.row, item.state) for item in items]
         return [decode(*kept, self.spool.path) for kept in found]
 
     def find(self, id: int) -> Entry | None:
@@ -294,11 +292,9 @@ class Queue:
                     self._ready.wait()
                     continue
                 self._alarm = due
-                try:
-                    self._ready.wait(max(0.0, due - time.monotonic()))
-                finally:
-                    if self._alarm == due:
-                        self._alarm = None
+                self._ready.wait(max(0.0, due - time.monotonic()))
+                if self._alarm == due:
+                    self._alarm = None
             self._ready.notify()  # it may have been the one who looks after the clock
             return None
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from s4raw.errors import S4Error
+from s4raw.errors import PeerTimeout, S4Error
 from s4raw.log import Log
 from s4raw.net import Stream
 from s4raw.push.deliveries import Delivery
@@ -121,11 +121,15 @@ class Session:
         """Take what comes; False when the client was silent for ``seconds``, or did not end a line in that time."""
         deadline = time.monotonic() + seconds
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._stream.readable(left):
+            self._stream.receive_timeout(max(seconds, 0.001))
+            try:
+                if self._take():
+                    return True
+            except PeerTimeout:
                 return False
-            if self._take():
-                return True
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                return False
 
     @property
     def _is_full(self) -> bool:

@@ -18,6 +18,11 @@ def spread(work: Callable[[T], R], things: Sequence[T], size: Callable[[R], int]
 
     No other is begun once the sum of the results' sizes is ``most``: then the list is shorter than the things.
     """
+    if len(things) == 1:
+        try:
+            return [work(things[0])]
+        except Exception as error:
+            return [error]
     results: list[R | Exception] = [RuntimeError("it was not done")] * len(things)
     lock = threading.Lock()
     begun = total = 0

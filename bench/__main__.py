@@ -14,6 +14,8 @@ from pathlib import Path
 from bench import (
     plots,
     rows_compute,
+    rows_push,
+    rows_queue,
     rows_s3,
     rows_s3_names,
     rows_shuffle,
@@ -64,6 +66,8 @@ ROWS: dict[str, Callable[[Lab], Row]] = {
     "s3-puts": rows_s3.puts_one,
     "s3-puts-16": rows_s3.puts_many,
     **rows_s3_names.copies(),
+    **rows_push.rows(),
+    **rows_queue.rows(),
     "s3-memory": rows_s3_names.memory,
     "s3-list": rows_s3_names.whole_listing,
     "s3-pages": rows_s3_names.pages,
@@ -96,6 +100,7 @@ def main() -> int:
     try:
         _run(report, options.rows or NAMES, str(directory))
     except KeyboardInterrupt:
+        sys.stdout.write(report.table())  # of the rows that were done by then
         return 130
     finally:
         if not options.dir:

@@ -106,14 +106,14 @@ class Workers:
         self._workers = workers
 
     def run(self, **arguments: object) -> Mapping[str, Any]:
-        """Run them all; the seconds until the last has ended, the CPU seconds of all, the largest one's peak."""
+        """Run them all; seconds until the last has ended, CPU seconds of all, the largest one's peak, and ``each``."""
         started = time.perf_counter()
         for worker in self._workers:
             worker.order(arguments)
         found = [worker.answer() for worker in self._workers]
         seconds = time.perf_counter() - started
         cpu, peak = sum(one["cpu"] for one in found), max(one["peak"] for one in found)
-        return {"seconds": seconds, "cpu": cpu, "peak": peak}
+        return {"seconds": seconds, "cpu": cpu, "peak": peak, "each": found}
 
 
 class Large(NamedTuple):

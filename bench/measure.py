@@ -11,13 +11,17 @@ from bench import proc
 
 
 class Sample(NamedTuple):
-    """One run: its value in the row's unit, CPU seconds, and peak memory in KiB (of the largest server)."""
+    """One run: its value in the row's unit, CPU seconds, and peak memory in KiB (of the largest server).
+
+    ``figures`` are more of its figures, by the names that the row has for them.
+    """
 
     value: float
     client_cpu: float = 0.0
     server_cpu: float = 0.0
     client_peak: int = 0
     server_peak: int = 0
+    figures: Mapping[str, float] = {}
 
 
 class Side(Protocol):
@@ -25,8 +29,8 @@ class Side(Protocol):
 
     name: str
 
-    def run(self, turn: int) -> Sample:
-        """Do it once; ``turn`` is -1 for the warm-up."""
+    def run(self, turn: int) -> Sample | None:
+        """Do it once; ``turn`` is -1 for the warm-up. None: it takes too long to be run in every turn."""
 
 
 class Runner(Protocol):
@@ -72,12 +76,13 @@ class Comparison:
     """A side against another one, or (``against`` empty) its own figure alone, and what it should be.
 
     ``speed`` is their time over ours (alone: work per second) and should be at least ``aim``; ``time`` is ours over
-    theirs, ``memory`` our peak (client and largest server) over theirs, and both should be at most ``aim``.
+    theirs, ``memory`` our peak (client and largest server) over theirs, ``p99`` our figure of that name over theirs,
+    and those should be at most ``aim``.
     """
 
     side: str
     against: str = ""
-    measure: Literal["speed", "time", "memory"] = "time"
+    measure: Literal["speed", "time", "memory", "p99"] = "time"
     aim: float | None = None
 
 
@@ -87,7 +92,8 @@ class Row:
 
     ``touched`` is how many bytes of memory a run takes up, mostly in the page cache: so much is warmed before each.
     ``amounts`` are those of sides that do another amount. ``remarks`` says more of what was measured, in sentences.
-    Without ``warm_up`` the first run counts, too.
+    Without ``warm_up`` the first run counts, too. ``figures`` are those that its samples have beside the value, each
+    with what it means.
     """
 
     name: str
@@ -103,6 +109,7 @@ class Row:
     amounts: Mapping[str, float] = field(default_factory=dict)
     remarks: Callable[[Measured], Sequence[str]] = lambda _: ()
     warm_up: bool = True
+    figures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -129,6 +136,10 @@ class Measured:
         """The mean of another figure: CPU time comes in steps of 10 ms, which a mean averages out."""
         return mean(float(getattr(sample, what)) for sample in self.samples[side])
 
+    def figure(self, side: str, name: str) -> float:
+        """The median of one of the row's figures."""
+        return median(sample.figures[name] for sample in self.samples[side])
+
     def peak(self, side: str, what: str) -> int:
         """The highest of the samples' peaks, in KiB."""
         return max(int(getattr(sample, what)) for sample in self.samples[side])
@@ -144,8 +155,12 @@ class Measured:
     def value(self, comparison: Comparison) -> float:
         """What a comparison comes to."""
         side, against = comparison.side, comparison.against
-        figure = {"speed": self.rate, "time": self.median, "memory": self.memory}[comparison.measure]
+        figures = {"speed": self.rate, "time": self.median, "memory": self.memory, "p99": self._p99}
+        figure = figures[comparison.measure]
         return figure(side) / figure(against) if against else figure(side)
+
+    def _p99(self, side: str) -> float:
+        return self.figure(side, "p99")
 
     def ok(self, comparison: Comparison) -> bool | None:
         """Whether the aim is met; None where there is no aim."""
@@ -164,6 +179,7 @@ class Measured:
             "amount": row.amount,
             "work": row.work,
             "notes": list(self.remarks),
+            "figures": dict(row.figures),
             "sides": [
                 {
                     "name": name,
@@ -220,7 +236,7 @@ def measure(row: Row, warm: Callable[[int], object]) -> Measured:
         for side in row.sides if turn % 2 == 0 else reversed(row.sides):
             warm(row.touched)
             sample = side.run(turn)
-            if turn >= 0:
+            if turn >= 0 and sample is not None:
                 found.samples[side.name].append(sample)
     return found
 

@@ -89,6 +89,8 @@ def machine() -> dict[str, object]:
         "rclone": _first_line(program("rclone") or "rclone", "version"),
         "moto": _version("moto"),
         "s5cmd": _first_line(program("s5cmd") or "s5cmd", "version"),
+        "boto3": _version("boto3"),
+        "aws": _first_line(program("aws") or "aws", "--version"),
         "load at start": round(os.getloadavg()[0], 2),
     }
     return {name: value for name, value in facts.items() if value}
@@ -156,6 +158,7 @@ class Report:
             notes.append("A quick run: the large file is smaller and the samples are few.\n")
         legend = LEGEND.format(floor=round(self.floor_kib / 1024))
         tables = [_aligned(lines, RIGHT)] if self.rows else []
+        tables += [_figure_table(row) for row in self.rows if row.row.figures]
         tables += [_curve_table(curve) for curve in self.curves]
         return "\n".join((facts, *tables, legend + "".join(notes)))
 
@@ -212,6 +215,15 @@ def _curve_table(measured: MeasuredCurve) -> str:
     return f"{measured.curve.name}: {measured.curve.title}\n" + _aligned(lines, set(range(len(head))))
 
 
+def _figure_table(measured: Measured) -> str:
+    """A line for each side: the medians of the row's own figures; what they are stands below."""
+    row = measured.row
+    lines = [[row.unit, *row.figures]]
+    lines += [[side, *(f"{measured.figure(side, name):.3f}" for name in row.figures)] for side in measured.samples]
+    meanings = "".join(fill(f"{name}: {meaning}", WIDTH) + "\n" for name, meaning in row.figures.items() if meaning)
+    return f"{row.name}: {row.title}\n{_aligned(lines, set(range(1, len(lines[0]))))}{meanings}"
+
+
 def _lines(measured: Measured) -> Iterator[Sequence[str]]:
     """A line for each side, and more where a side is compared more than once."""
     name = measured.row.name
@@ -231,7 +243,8 @@ def _ratio(measured: Measured, comparison: Comparison) -> str:
     if not comparison.against and comparison.measure == "speed":
         return f"{value:,.0f} {measured.row.work}/s"
     if not comparison.against:
-        return f"{value:.3g} {measured.row.unit}"
+        name = "p99 " * (comparison.measure == "p99")
+        return f"{name}{value:.3g} {measured.row.unit}"
     return f"{comparison.measure} {value:.2f} of {comparison.against}"
 
 

@@ -45,7 +45,7 @@ def run_command(
         _, status, usage = os.wait4(pid, 0)
         seconds = time.perf_counter() - started
         if status:
-            text = os.pread(errors, 64 << 10, 0).decode(errors="replace")
+            text = os.pread(errors, 2 << 10, 0).decode(errors="replace")
             raise RuntimeError(f"{argv} exited with {os.waitstatus_to_exitcode(status)}: {text}")
     finally:
         os.close(errors)

@@ -93,9 +93,9 @@ def in_order(fd: int, children: Children, prefix: str, start: str, read: Read) -
     shares, paths = children.shares, children.paths
     for index in range(bisect_left(shares, low), len(shares)):
         share = shares[index]
-        if not share.startswith(prefix):
+        if prefix and not share.startswith(prefix):
             return
-        yield share, paths.get(share) or share.removesuffix("/")
+        yield share, (paths and paths.get(share)) or share.removesuffix("/")
 
 
 def _merged(fd: int, children: Children, prefix: str, low: str, read: Read) -> Iterator[Child]:
@@ -187,7 +187,7 @@ class ChildrenCache:
                     self._kept[key] = self._kept.pop(key)
             return kept.children
         children = read_children(fd, "")
-        if _count(children) >= self._small and all(_is_settled(time_ns, now) for time_ns in stamp):
+        if _count(children) >= self._small and all(is_settled(time_ns, now) for time_ns in stamp):
             self._keep(key, _Kept(stamp, children))
         elif kept is not None:
             with self._lock:
@@ -211,6 +211,6 @@ def _count(children: Children) -> int:
     return len(children.shares) + len(children.long)
 
 
-def _is_settled(stamp: int, now: int) -> bool:
+def is_settled(stamp: int, now: int) -> bool:
     """Whether a change from now on leaves another stamp."""
     return stamp + (_TICK_NS if stamp % _SECOND_NS else _COARSE_NS) < now

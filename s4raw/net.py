@@ -57,6 +57,15 @@ def listen(address: str, port: int, backlog: int = 1024) -> Socket:
     return sock
 
 
+def prepare(sock: Socket) -> None:
+    """Give a socket the options of a Stream; connections that a listener accepts inherit them from it (Linux, TCP)."""
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
+    _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
+
+
 def adopt(fd: int) -> Socket:
     """A listening socket that a parent process handed down."""
     return socket.socket(fileno=fd)
@@ -108,17 +117,15 @@ class Stream:
     ``peer`` is the other end as ``address:port``.
     """
 
-    def __init__(self, sock: Socket, peer: str) -> None:
+    def __init__(self, sock: Socket, peer: str, *, inherits: bool = False) -> None:
+        """``inherits``: it was accepted from a listener that was given to ``prepare``. Raises OSError."""
         self.peer = peer
         self._sock = sock
         self._receive_seconds = STALL_SECONDS
         self._queue: list[bytes | memoryview] = []
         self._queued = 0
-        if sock.family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        _set_timeout(sock, socket.SO_SNDTIMEO, SEND_SECONDS)
-        _set_timeout(sock, socket.SO_RCVTIMEO, STALL_SECONDS)
+        if not inherits or sock.family != socket.AF_INET:
+            prepare(sock)
 
     def handshake(self, seconds: float) -> None:
         """Do what comes before the first byte, within ``seconds``: nothing, on plain TCP."""

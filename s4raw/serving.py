@@ -11,15 +11,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from s4raw.log import Log
-from s4raw.net import Socket, Stream, accept
+from s4raw.net import Socket, Stream, accept, prepare
 
 STACK_BYTES = 256 << 10
 LINGER_SECONDS = 1.0  # how long a refused peer may take to read why
 ACCEPT_RETRY_SECONDS = 0.1
 YIELD_SECONDS = 0.002
+MAX_ACCEPTED = 64  # connections, before it is looked whether to stop
+MAX_SPARE = 64  # threads that wait for another connection,
+SPARE_SECONDS = 1.0  # for so long
 SWITCH_SECONDS = 0.005  # what Python has by itself
 SWITCH_SECONDS_EACH = 20e-6  # and for each connection: 0.02 s for 1,000
 
@@ -101,7 +105,10 @@ class Acceptor(Generic[S]):
         self._connected = connected
         self._may_accept = may_accept
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._threads: dict[threading.Thread, Connection[S]] = {}
+        self._connections: set[Connection[S]] = set()
+        self._threads: set[threading.Thread] = set()
+        self._spare = 0  # threads without a connection
+        self._handed: SimpleQueue[Connection[S] | None] = SimpleQueue()  # to them; None: to end
         self._lingering: deque[tuple[float, S]] = deque()
 
     def stop(self) -> None:
@@ -114,6 +121,7 @@ class Acceptor(Generic[S]):
         With many connections they also hold the interpreter for longer (``sys.setswitchinterval``).
         """
         threading.stack_size(STACK_BYTES)
+        prepare(self._listener)  # and so all connections
         self._listener.setblocking(False)
         poller = select.poll()
         for fd in (self._listener.fileno(), self._wake, self._lifeline):
@@ -128,41 +136,61 @@ class Acceptor(Generic[S]):
             if ready:
                 if not self._may_accept():
                     time.sleep(YIELD_SECONDS)  # another process has fewer connections, and is about to take this one
-                self._accept()
+                left = MAX_ACCEPTED
+                while self._accept() and left and self._may_accept():
+                    left -= 1
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Accept the next connection; whether there may be more."""
         try:
             sock, peer = accept(self._listener)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 self._log("error", f"cannot accept: {error.strerror}")
                 time.sleep(ACCEPT_RETRY_SECONDS)  # or the loop would spin until a descriptor is free
-            return
+            return False
         try:
             channel = self._wrap(sock, peer)
         except OSError:
             sock.close()
-            return
-        if self._connected(len(self._threads)) >= self._max_connections:
+            return True
+        if self._connected(len(self._connections)) >= self._max_connections:
             self._turn_away(channel)
         else:
             self._start(channel)
+        return True
 
     def _start(self, channel: S) -> None:
+        """Let a spare thread serve a connection, or a new one: that takes longer than a small request."""
         connection = Connection(self, channel)
-        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         with self.lock:
-            self._threads[thread] = connection  # before it starts, so that a drain cannot miss it
+            self._connections.add(connection)  # before it is served, so that a drain cannot miss it
             self._count()
+            if self._spare:
+                self._spare -= 1
+                return self._handed.put(connection)
+            thread = threading.Thread(target=self._run_thread, args=(connection,), daemon=True)
+            self._threads.add(thread)
         try:
             thread.start()
         except RuntimeError:
             with self.lock:
-                del self._threads[thread]
+                self._threads.discard(thread)
+                self._connections.discard(connection)
                 self._count()
             self._turn_away(channel)
+
+    def _run_thread(self, connection: Connection[S] | None) -> None:
+        """The life of a thread: one connection after the other."""
+        try:
+            while connection is not None:
+                self._serve(connection)
+                connection = self._next()
+        finally:
+            with self.lock:
+                self._threads.discard(threading.current_thread())
 
     def _serve(self, connection: Connection[S]) -> None:
         try:
@@ -170,8 +198,24 @@ class Acceptor(Generic[S]):
         finally:
             connection.channel.close()
             with self.lock:
-                self._threads.pop(threading.current_thread(), None)
+                self._connections.discard(connection)
                 self._count()
+
+    def _next(self) -> Connection[S] | None:
+        """Wait for another connection; None when this thread is to end."""
+        with self.lock:
+            if self.draining or self._spare >= MAX_SPARE:
+                return None
+            self._spare += 1
+        try:
+            return self._handed.get(timeout=SPARE_SECONDS)
+        except Empty:
+            with self.lock:
+                try:
+                    return self._handed.get_nowait()  # handed over at this moment
+                except Empty:
+                    self._spare -= 1
+                    return None
 
     def _count(self) -> None:
         """The number of connections has changed. The caller holds the lock.
@@ -179,7 +223,7 @@ class Acceptor(Generic[S]):
         Each thread that waits for the interpreter's lock wakes up once in a switch interval to ask for it. Ten thousand
         of them, when all connections end at once, would do nothing else on two processors, for minutes.
         """
-        count = len(self._threads)
+        count = len(self._connections)
         sys.setswitchinterval(max(SWITCH_SECONDS, count * SWITCH_SECONDS_EACH))
         self._connected(count)
 
@@ -205,16 +249,20 @@ class Acceptor(Generic[S]):
         self._end_lingering(time.monotonic())
         with self.lock:
             self.draining = True
-            threads = dict(self._threads)
-            for connection in threads.values():
+            threads = list(self._threads)
+            for connection in self._connections:
                 connection.drain()
+            for _ in range(self._spare):
+                self._handed.put(None)
+            self._spare = 0
         deadline = time.monotonic() + grace_seconds
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        late = {thread: connection for thread, connection in threads.items() if thread.is_alive()}
-        for connection in late.values():
-            connection.channel.hang_up()
-        for thread in late:
+        with self.lock:
+            late = list(self._connections)
+            for connection in late:
+                connection.channel.hang_up()
+        for thread in threads:
             thread.join()
         return not late
 

@@ -63,26 +63,28 @@ class Store:
         """An unnamed, empty file on the store's disk: a descriptor to write a key to. It is gone unless published."""
         return Draft(self.data.path)
 
-    def publish(self, fd: int, key: Key, record: Record) -> None:
+    def publish(self, fd: int, key: Key, record: Record | None) -> None:
         """Make the file behind ``fd`` the key, in one step. Raises KeyExists, BadKey, DiskFull, StoreError.
 
-        ``fd`` may be a draft, or any file of the same file system that nobody writes to any more.
+        ``fd`` may be a draft, or any file of the same file system that nobody writes to any more; with None for a
+        ``record`` it is marked with its record already.
         """
         self._publish(fd, key, record, self._link)
 
-    def replace(self, fd: int, key: Key, record: Record) -> None:
+    def replace(self, fd: int, key: Key, record: Record | None) -> None:
         """Make the file behind ``fd`` the key, also in place of another, in one step: readers see either of them.
 
-        Raises BadKey, DiskFull, StoreError. ``fd`` as in ``publish``.
+        Raises BadKey, DiskFull, StoreError. ``fd`` and ``record`` as in ``publish``.
         """
         self._publish(fd, key, record, self._rename)
 
-    def _publish(self, fd: int, key: Key, record: Record, place: Callable[[int, list[str], Key], None]) -> None:
+    def _publish(self, fd: int, key: Key, record: Record | None, place: Callable[[int, list[str], Key], None]) -> None:
         check_key(key)
         names = [key.bucket, *layout.to_names(key.name)]
         try:
             with disk_errors(key):
-                os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())
+                if record is not None:
+                    os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())
                 os.fchmod(fd, 0o444)
                 place(fd, names, key)
         except BaseException:
@@ -135,7 +137,10 @@ class Store:
 
     def open(self, key: Key) -> Stored:
         """Open a key. Raises NoSuchKey, StoreError, and Corrupt for a damaged record or a file of another size."""
-        fd, status, path = self.open_file(key)
+        return self.read_record(*self.open_file(key), key)
+
+    def read_record(self, fd: int, status: os.stat_result, path: str, key: Key) -> Stored:
+        """The same for what ``open_file`` gave; ``fd`` is closed when this raises."""
         try:
             record = Record.decode(os.getxattr(fd, RECORD_ATTRIBUTE))
             if record.size != status.st_size:

@@ -112,7 +112,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue.files": {"errors", "objects.sources", "queue.entries"},
     "queue.queue": {
         *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal"),
-        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool"),
+        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool", "queue.together"),
+    },
+    "queue.together": {
+        *("errors", "queue.entries", "queue.files", "queue.room", "queue.rows", "queue.spool"),
     },
     "queue.outcomes": {"errors"},
     "queue.pace": set(),
@@ -125,6 +128,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.errors": {"errors"},
     "s3.xml": {"s3.errors"},
     "s3.call": {
+        "queue.entries",
         *("keys", "objects.base", "s3.checksums", "s3.errors", "s3.payload", "s3.http", "s3.credentials", "s3.sigv4"),
     },
     "s3.headers": {"objects.base", "s3.errors"},
@@ -162,7 +166,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.routes": {
         *("s3", "s3.call", "s3.errors", "s3.buckets", "s3.copying", "s3.deleting", "s3.listing", "s3.objects"),
-        *("s3.multipart", "s3.parts", "s3.completing", "s3.forms"),
+        *("s3.multipart", "s3.parts", "s3.completing", "s3.forms", "s3.undelivered"),
     },
     "s3.app": {
         *("errors", "keys", "log", "objects.base"),
@@ -227,17 +231,34 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("remote", "remote.bodies", "remote.buckets", "remote.credentials", "remote.listing", "remote.parts"),
         *("remote.reading", "remote.service", "remote.uploading", "remote.values"),
     },
+    # a remote store behind a queue
+    "objects.reading": {"errors", "digest", "disk", "objects.base"},
+    "objects.key_locks": {"keys"},
+    "objects.known_buckets": {"errors", "disk", "objects.base"},
+    "objects.pending": {"errors", "keys", "disk", "objects.base", "queue.entries", "queue.queue"},
+    "objects.overlay_listing": {"objects.base", "objects.paging", "objects.pending"},
+    "objects.emptying": {"errors", "keys", "objects.base", "queue.entries", "queue.queue"},
+    "objects.queued": {
+        *("errors", "keys", "blocks", "disk", "store", "queue.entries", "queue.queue", "queue.room"),
+        *("objects.base", "objects.emptying", "objects.key_locks", "objects.known_buckets", "objects.local_parts"),
+        *("objects.overlay_listing", "objects.pending", "objects.reading", "objects.sources"),
+    },
     # S3: the daemon
+    "s3.undelivered": {"queue.entries", "s3.call", "s3.errors"},
+    "s3.upstream": {
+        *("errors", "log", "net", "objects.base", "objects.queued", "objects.remote"),
+        *("queue.entries", "queue.pusher", "queue.queue"),
+    },
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
     "s3.daemon": {
         *("errors", "handshake", "log", "net", "ring", "running", "serving"),
         *("objects.base", "objects.local", "objects.ring", "s3", "s3.app", "s3.call", "s3.credentials", "s3.head"),
-        *("s3.session", "s3.tls"),
+        *("s3.session", "s3.tls", "s3.upstream"),
     },
     "objects.codec": {"errors", "keys", "objects.base"},
     "objects.ring": {
         *("errors", "keys", "digest", "ring", "wire", "connection", "bodies"),
-        *("objects", "objects.base", "objects.codec", "objects.paging"),
+        *("objects", "objects.base", "objects.codec", "objects.paging", "objects.sources"),
     },
     "objecting": {
         *("errors", "keys", "digest", "wire", "session", "receiving", "store", "storing"),
@@ -250,14 +271,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("objects.attributes", "objects.locks"),
     },
     "objects.buckets": {"errors", "keys", "tree", "walking", "disk", "store", "objects.base", "objects.locks"},
+    "objects.remembered": {"children", "blocks", "objects.base"},
     "objects.publishing": {
         *("errors", "keys", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.attributes", "objects.locks", "objects.sidecars", "objects.buckets"),
+        "objects.remembered",
     },
     "objects.local": {
         *("errors", "keys", "digest", "blocks", "disk", "store", "objects"),
         *("objects.base", "objects.locks", "objects.sidecars", "objects.buckets", "objects.publishing"),
-        *("objects.filling", "objects.local_listing", "objects.local_parts"),
+        *("objects.filling", "objects.local_listing", "objects.local_parts", "objects.reading"),
     },
     "objects.local_listing": {
         *("errors", "keys", "layout", "tree", "children", "walking", "blocks", "disk", "store", "objects"),
@@ -287,7 +310,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # the uploader
     "push.protocol": {"errors", "keys"},
-    "push.roots": {"errors"},
+    "push.roots": {"errors", "queue.files"},
     "push.deliveries": {"errors"},
     "push.transfers": {"errors", "log"},
     "push.spread": set(),
@@ -330,8 +353,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments", "errors"},
+    "verbs.s3": {"arguments", "s3.daemon", "verbs", "verbs.s3_client", "verbs.s3_remote", "verbs.s3_status"},
+    "verbs.s3_status": {
+        *("arguments", "errors", "keys", "output", "s3", "s3.client", "s3.described", "verbs.s3_client"),
+    },
+    "verbs.s3_remote": {"arguments", "errors", "s3.daemon", "s3.upstream"},
     "verbs.push": {"arguments", "errors", "push.daemon", "queue.entries", "s3.daemon", "verbs.push_client"},
-    "verbs.s3": {"arguments", "s3.daemon", "verbs.s3_client"},
     "verbs.s3_client": {
         *("arguments", "output", "errors", "keys", "bodies"),
         *("s3", "s3.client", "s3.credentials", "s3.described", "s3.transfer"),

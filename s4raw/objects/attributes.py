@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 from zlib import crc32
@@ -32,7 +33,9 @@ _REFERS = b'"s":"'
 
 SUMMARY = "user.s4e"
 _SUMMARY = Struct("<16sI")  # the MD5; from the lowest bit: 14 bits of a check, 14 of parts, 3 of algorithm, 1 composite
+_LAST_BITS = Struct("<I").unpack_from
 _CHECK_BITS = 14
+_CHECK_MASK = (1 << _CHECK_BITS) - 1
 _MD5_ETAG = re.compile(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,3}|10000))?")
 _ALGORITHMS = ("", "CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
 _LISTED = tuple((name,) if name else () for name in _ALGORITHMS)
@@ -105,16 +108,24 @@ def read_summary(raw: bytes, inode: int, size: int) -> tuple[str, tuple[str, ...
     """ETag, checksum algorithms and their type; None if it is not this file's, as when a command has copied one."""
     if len(raw) != _SUMMARY.size:
         return None
-    md5, bits = _SUMMARY.unpack(raw)
-    parts, algorithm = bits >> _CHECK_BITS & 0x3FFF, bits >> 28 & 7
-    if bits & 0x3FFF != _check(inode, size) or algorithm >= len(_ALGORITHMS):
+    bits = _LAST_BITS(raw, 16)[0]
+    if (bits ^ crc32(b"%d %d" % (inode, size))) & _CHECK_MASK:
         return None
-    etag = f"{md5.hex()}-{parts}" if parts else md5.hex()
-    return etag, _LISTED[algorithm], _TYPES[bits >> 31] if algorithm else ""
+    kind = _kind(bits >> _CHECK_BITS)
+    return None if kind is None else (raw[:16].hex() + kind[0], kind[1], kind[2])
+
+
+@lru_cache(256)
+def _kind(bits: int) -> tuple[str, tuple[str, ...], str] | None:
+    """What follows the MD5 in the ETag, the checksum algorithm and its type; None if there is no such algorithm."""
+    parts, algorithm = bits & 0x3FFF, bits >> 14 & 7
+    if algorithm >= len(_ALGORITHMS):
+        return None
+    return f"-{parts}" if parts else "", _LISTED[algorithm], _TYPES[bits >> 17] if algorithm else ""
 
 
 def _check(inode: int, size: int) -> int:
-    return crc32(b"%d %d" % (inode, size)) & ((1 << _CHECK_BITS) - 1)
+    return crc32(b"%d %d" % (inode, size)) & _CHECK_MASK
 
 
 def plain(record: Record) -> Attributes:

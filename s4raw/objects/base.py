@@ -55,6 +55,19 @@ class Part(NamedTuple):
     mtime_ns: int = 0
 
 
+def copied(attributes: Attributes) -> Attributes:
+    """A copy that nobody else can change, of ordinary mappings, with no more of the parts than an object keeps."""
+    return Attributes(
+        attributes.etag,
+        dict(attributes.headers),
+        dict(attributes.metadata),
+        dict(attributes.tags),
+        dict(attributes.checksums),
+        attributes.checksum_type,
+        [Part(part.number, part.size, checksums=dict(part.checksums)) for part in attributes.parts],
+    )
+
+
 class Info(NamedTuple):
     """An object: its size in bytes, when it was written, and its attributes."""
 

@@ -54,10 +54,7 @@ def get(store: Store, name: str) -> Bucket:
 
 def keep(store: Store, name: str) -> None:
     """Make sure that a bucket of a valid name is there, and that it stays without a key. Raises NoSuchBucket."""
-    try:
-        with disk_errors():
-            os.stat(f"{PLACE}/{name}", dir_fd=store.data.root)
-    except FileNotFoundError:
+    if not os.access(f"{PLACE}/{name}", os.F_OK, dir_fd=store.data.root):  # whatever is wrong, it is told now
         _write_new(store, name, get(store, name).created_ns)
 
 

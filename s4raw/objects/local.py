@@ -1,20 +1,19 @@
 """Objects in a data directory: each is a key of the store, so that the ring's verbs see it, and a file like any other.
 
 What an object has beside its bytes, and how it is replaced, is in ``attributes`` and ``publishing``; multipart uploads
-are ``local_parts``, listings ``local_listing``. Nothing is kept in memory: any process of a server may do anything.
+are ``local_parts``, listings ``local_listing``. What is kept in memory (``remembered``) counts only while the file is
+as it was: any process of a server may do anything.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 
 from s4raw.blocks import Record
-from s4raw.digest import LEAF
-from s4raw.disk import DataDirectory, disk_error
-from s4raw.errors import Corrupt, NoSuchBucket, NoSuchKey, NoSuchUpload
+from s4raw.disk import DataDirectory
+from s4raw.errors import NoSuchBucket, NoSuchKey, NoSuchUpload
 from s4raw.keys import Key, check_key
 from s4raw.objects import buckets, locks, publishing, sidecars
 from s4raw.objects.base import (
@@ -35,46 +34,18 @@ from s4raw.objects.base import (
 from s4raw.objects.filling import copy_bytes, receive
 from s4raw.objects.local_listing import list_page
 from s4raw.objects.local_parts import LocalUploads
+from s4raw.objects.reading import FileReading
 from s4raw.store import Store
 
 
-class LocalReading:
-    """An open object: its file may be replaced or deleted meanwhile, its bytes stay."""
+class LocalReading(FileReading):
+    """An open object, with the record of its bytes."""
 
-    __slots__ = ("_fd", "end", "info", "record", "start")
+    __slots__ = ("record",)
 
     def __init__(self, fd: int, record: Record, info: Info, start: int, end: int) -> None:
-        self._fd = fd
+        super().__init__(fd, info, start, end)
         self.record = record
-        self.info = info
-        self.start = start
-        self.end = end
-
-    def pieces(self) -> Iterator[memoryview]:
-        """The bytes from ``start`` to ``end``, up to 1 MiB at a time. Raises StoreError, Corrupt."""
-        at, end = self.start, self.end
-        buffer = memoryview(bytearray(min(LEAF, end - at)))
-        while at < end:
-            try:
-                count = os.preadv(self._fd, [buffer[: end - at]], at)
-            except OSError as error:
-                raise disk_error(error) from error
-            if not count:
-                raise Corrupt(f"the file ended {end - at} bytes early")
-            at += count
-            yield buffer[:count]
-
-    def file(self) -> int:
-        """The object's file."""
-        return self._fd
-
-    def __enter__(self) -> LocalReading:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._fd)
 
 
 class LocalBackend:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from s4raw import layout, tree, walking
 from s4raw.blocks import Record
@@ -23,6 +25,7 @@ from s4raw.objects.base import Listed, Page, Query
 from s4raw.objects.paging import roll_up
 from s4raw.store import RECORD_ATTRIBUTE, Store
 
+SETTLED_NS = 2_000_000_000  # file systems' times have steps: of some milliseconds, or of a second
 _remembered = ChildrenCache()  # by device and inode, so it serves every store of this process
 
 
@@ -37,6 +40,22 @@ def list_page(store: Store, bucket: str, query: Query, cache: ChildrenCache = _r
         return roll_up(names.seek, names.describe, query)
 
 
+class _Directory(NamedTuple):
+    """A directory that the walk has open: what it contributes to names, and where it is, with a slash."""
+
+    fd: int
+    name: str
+    path: str
+
+    @classmethod
+    def of(cls, fd: int, name: str) -> _Directory:
+        """An open one. Where its path is not known, nothing is found below what is said instead."""
+        try:
+            return cls(fd, name, f"{os.readlink(f'/proc/self/fd/{fd}')}/")
+        except OSError:
+            return cls(fd, name, "/proc/self/fd/none/")
+
+
 class _Names:
     """The names of a bucket's objects in order, and what is known of the last one given."""
 
@@ -47,6 +66,8 @@ class _Names:
         self._cache = cache
         self._places: Generator[walking.Place, str | None, None] | None = None
         self._at = (-1, "")
+        self._settled_ns = time.time_ns() - SETTLED_NS
+        self._directory = _Directory(-1, "", "")
 
     def seek(self, start: str) -> Iterator[str]:
         """The names from ``start`` on; when ``/`` is the delimiter, common prefixes for what they cover."""
@@ -83,6 +104,8 @@ class _Names:
     def describe(self, name: str) -> Listed | None:
         """The line of the object that was named last; None when it has gone."""
         fd, path = self._at
+        if (found := self._glance(fd, path, name)) is not None:
+            return found
         try:
             file = os.open(path, tree.FILE, dir_fd=fd)
         except OSError:
@@ -94,6 +117,28 @@ class _Names:
         finally:
             os.close(file)
         return self._describe_again(fd, path, name)
+
+    def _glance(self, fd: int, path: str, name: str) -> Listed | None:
+        """The line of an ordinary object that nobody has touched lately, by two system calls instead of four.
+
+        Its summary is read by its path, then its status: a file that was not changed, linked or renamed for some time
+        has been at that path when the summary was read, or the times would say so. None where that cannot be told.
+        """
+        base = self._directory
+        if fd != base.fd or len(name) != len(base.name) + len(path) or not name.startswith(base.name):
+            if not name.endswith(path) or "/" in path:
+                return None
+            self._directory = base = _Directory.of(fd, name.removesuffix(path))
+        try:
+            raw = os.getxattr(base.path + path, codec.SUMMARY, follow_symlinks=False)
+            status = os.stat(path, dir_fd=fd, follow_symlinks=False)
+        except OSError:
+            return None
+        if status.st_ctime_ns > self._settled_ns or not stat.S_ISREG(status.st_mode):
+            return None
+        size, mtime_ns = status.st_size, status.st_mtime_ns
+        found = codec.read_summary(raw, status.st_ino, size)
+        return None if found is None else Listed(name, size, mtime_ns if mtime_ns > 0 else 0, *found)
 
     def _describe_again(self, fd: int, path: str, name: str) -> Listed | None:
         """The same for a file that has become, at this moment, a directory that holds it."""
@@ -119,20 +164,22 @@ def _nothing() -> Generator[walking.Place, str | None, None]:
 
 def _line(name: str, file: int, status: os.stat_result) -> Listed:
     """An object's line. One that is damaged is listed all the same, without an ETag."""
+    size = status.st_size
     try:
-        etag, checksums, checksum_type = _summary(file, status)
-    except (OSError, Corrupt):
-        etag, checksums, checksum_type = "", (), ""
-    return Listed(name, status.st_size, max(0, status.st_mtime_ns), etag, checksums, checksum_type)
-
-
-def _summary(file: int, status: os.stat_result) -> tuple[str, tuple[str, ...], str]:
-    try:
-        summary = codec.read_summary(os.getxattr(file, codec.SUMMARY), status.st_ino, status.st_size)
-        if summary is not None:
-            return summary
+        found = codec.read_summary(os.getxattr(file, codec.SUMMARY), status.st_ino, size)
     except OSError:
-        pass  # a key of the ring's, or one with an unusual ETag
+        found = None
+    if found is None:  # a key of the ring's, or one with an unusual ETag
+        try:
+            found = _summary(file)
+        except (OSError, Corrupt):
+            found = "", (), ""
+    mtime_ns = status.st_mtime_ns
+    return Listed(name, size, mtime_ns if mtime_ns > 0 else 0, *found)
+
+
+def _summary(file: int) -> tuple[str, tuple[str, ...], str]:
+    """What a summary would say, from the attributes themselves."""
     record = Record.decode(os.getxattr(file, RECORD_ATTRIBUTE))
     try:
         sealed = os.getxattr(file, codec.ATTRIBUTE)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from s4raw.blocks import Record
 from s4raw.digest import LEAF, Digest, digest_file
@@ -31,12 +32,36 @@ SWEEP_SECONDS = 3600.0  # from one sweep to the next, as uploads begin
 _WAIT_SECONDS = 2.0  # for a part that still comes in when its upload is completed
 
 
+class PublishParts(Protocol):
+    """Where the objects that are made of parts go."""
+
+    def look(self, key: Key, conditions: Conditions) -> None:
+        """Raises what ``publish`` would raise by now."""
+
+    def publish(self, fd: int, key: Key, record: Record, attributes: Attributes, conditions: Conditions) -> Info:
+        """Make a file that nobody writes to any more the object. What it raises leaves the upload as it was."""
+
+
+class _StoreObjects:
+    """The objects of the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def look(self, key: Key, conditions: Conditions) -> None:
+        publishing.look(self._store, key, conditions)
+
+    def publish(self, fd: int, key: Key, record: Record, attributes: Attributes, conditions: Conditions) -> Info:
+        return publishing.publish(self._store, fd, key, record, attributes, conditions)
+
+
 class LocalUploads:
     """The multipart uploads of a store. Methods are those of ``objects.base.Backend``; buckets are the caller's."""
 
-    def __init__(self, store: Store, keep_seconds: float = KEEP_SECONDS) -> None:
-        """Sweeps what was left behind. Raises StoreError."""
+    def __init__(self, store: Store, keep_seconds: float = KEEP_SECONDS, *, into: PublishParts | None = None) -> None:
+        """Sweeps what was left behind. Raises StoreError. ``into`` is where objects go: None for the store itself."""
         self._store = store
+        self._into: PublishParts = into or _StoreObjects(store)
         self._root = f"{store.data.path}/{PLACE}"
         self._keep_seconds = keep_seconds
         with disk_errors():
@@ -120,7 +145,7 @@ class LocalUploads:
                 if record is None or record.part.etag != part.etag:
                     raise InvalidPart(f"part {part.number} is not there, or is another one by now", key=str(key))
                 chosen.append(record)
-            publishing.look(self._store, key, conditions)  # before the work; publishing asks again, with the key's lock
+            self._into.look(key, conditions)  # before the work; publishing asks again, with the key's lock
             if _lie_right(files, chosen, records) and files.have_data_alone(_WAIT_SECONDS):
                 files.lose_slots(records)
                 info = self._publish(files, files.data, key, chosen, attributes, conditions)
@@ -148,7 +173,7 @@ class LocalUploads:
             os.ftruncate(fd, total)
             record = _record(fd, chosen, total)
             os.utime(fd)
-        return publishing.publish(self._store, fd, key, record, attributes, conditions)
+        return self._into.publish(fd, key, record, attributes, conditions)
 
     def abort(self, key: Key, upload: str) -> None:
         """Throw an upload away. Raises NoSuchUpload."""

@@ -17,7 +17,6 @@ from s4raw.objects.base import (
     Bucket,
     Conditions,
     Info,
-    Listed,
     Page,
     Part,
     Query,
@@ -25,8 +24,9 @@ from s4raw.objects.base import (
     Source,
     Upload,
     UploadPage,
+    copied,
 )
-from s4raw.objects.paging import roll_up, roll_up_uploads
+from s4raw.objects.paging import listed, roll_up, roll_up_uploads
 
 PIECE = 1 << 20
 
@@ -122,7 +122,7 @@ class MemoryBackend:
             names = sorted(objects)
             return roll_up(
                 lambda start: iter(names[bisect_left(names, start) :]),
-                lambda name: _line(name, objects[name][0]),
+                lambda name: listed(name, objects[name][0]),
                 query,
             )
 
@@ -186,7 +186,7 @@ class MemoryBackend:
         with self._lock:
             bucket = self._bucket(key.bucket)
             self._count += 1
-            upload = Upload(key, f"{self._count:016x}", time.time_ns(), _own(attributes), checksum_algorithm)
+            upload = Upload(key, f"{self._count:016x}", time.time_ns(), copied(attributes), checksum_algorithm)
             bucket.uploads[key.name, upload.id] = _Upload(upload)
             return upload.id
 
@@ -261,7 +261,7 @@ class MemoryBackend:
     def _store(self, key: Key, content: bytes, attributes: Attributes, conditions: Conditions) -> Info:
         objects = self._bucket(key.bucket).objects
         conditions.check(objects[key.name][0] if key.name in objects else None, reading=False)
-        info = Info(len(content), time.time_ns(), _own(attributes))
+        info = Info(len(content), time.time_ns(), copied(attributes))
         objects[key.name] = info, content
         return info
 
@@ -270,23 +270,3 @@ def _receive(key: Key, source: Source) -> tuple[bytes, Attributes]:
     check_key(key)
     content = b"".join(bytes(piece) for piece in source)
     return content, source.seal()
-
-
-def _own(attributes: Attributes) -> Attributes:
-    """A copy that nobody else can change, with no more of the parts than an object keeps."""
-    return Attributes(
-        attributes.etag,
-        dict(attributes.headers),
-        dict(attributes.metadata),
-        dict(attributes.tags),
-        dict(attributes.checksums),
-        attributes.checksum_type,
-        [Part(part.number, part.size, checksums=dict(part.checksums)) for part in attributes.parts],
-    )
-
-
-def _line(name: str, info: Info) -> Listed:
-    attributes = info.attributes
-    return Listed(
-        name, info.size, info.mtime_ns, attributes.etag, sorted(attributes.checksums), attributes.checksum_type
-    )

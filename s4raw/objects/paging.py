@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from s4raw.objects.base import Listed, Page, Query, Upload, UploadPage
+from s4raw.objects.base import Info, Listed, Page, Query, Upload, UploadPage
 
 _LAST = "\U0010ffff"
 
@@ -45,6 +45,14 @@ def roll_up(seek: Callable[[str], Iterator[str]], describe: Callable[[str], List
             return Page(entries, False)
         if start is None:
             return Page(entries, False)
+
+
+def listed(name: str, info: Info) -> Listed:
+    """The line of an object."""
+    attributes = info.attributes
+    return Listed(
+        name, info.size, info.mtime_ns, attributes.etag, sorted(attributes.checksums), attributes.checksum_type
+    )
 
 
 def first(query: Query) -> str | None:

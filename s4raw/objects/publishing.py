@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from s4raw.keys import Key, check_key
 from s4raw.objects import attributes as codec
 from s4raw.objects import buckets, locks, sidecars
 from s4raw.objects.base import ALWAYS, Attributes, Conditions, Info
+from s4raw.objects.remembered import Remembered
 from s4raw.store import RECORD_ATTRIBUTE, Store
 
 _DRAFT_MODE, _KEY_MODE = 0o600, 0o444
@@ -35,14 +37,24 @@ class Found(NamedTuple):
     sidecar: str  # the name of the one that it has, if it has one
 
 
-def find(store: Store, key: Key) -> Found:
+_remembered = Remembered()  # by device and inode, so it serves every store of this process
+
+
+def find(store: Store, key: Key, remembered: Remembered = _remembered) -> Found:
     """Open an object. Raises NoSuchKey, Corrupt, StoreError."""
     for _ in range(_RACES):
-        fd, record, mtime_ns, _ = store.open(key)
+        fd, status, path = store.open_file(key)
+        if (known := remembered.get(status)) is not None:
+            return Found(fd, *known, "")
+        now_ns = time.time_ns()
+        _, record, mtime_ns, _ = store.read_record(fd, status, path, key)
         try:
             found = attributes_of(store, fd, record)
             if found is not None:
-                return Found(fd, record, Info(record.size, mtime_ns, found[0]), found[1])
+                info = Info(record.size, mtime_ns, found[0])
+                if not found[1]:
+                    remembered.keep(status, now_ns, record, info)
+                return Found(fd, record, info, found[1])
             os.close(fd)  # replaced or deleted since it was opened, its attributes have gone already
         except BaseException as error:
             os.close(fd)
@@ -94,26 +106,25 @@ def publish(
     """
     check_key(key)
     with disk_errors(key):
-        _summarize(fd, record, attributes)  # first, for it is to have room in the inode
+        status = os.fstat(fd)
+        _summarize(fd, status.st_ino, record, attributes)  # first, for it is to have room in the inode
         os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())  # must find room; the attributes have somewhere else to go
     sidecar = _attach(store, fd, key, record, attributes, _DRAFT_MODE)
     try:
-        with disk_errors(key):
-            mtime_ns = max(0, os.fstat(fd).st_mtime_ns)
         with locks.of_key(store, key):
             buckets.keep(store, key.bucket)
-            replaced = _put(store, fd, key, record, conditions)
+            replaced = _put(store, fd, key, conditions)
     except BaseException:
         sidecars.remove(store, sidecar)
         with suppress(OSError):
             os.fchmod(fd, _DRAFT_MODE)  # somebody may try once more
         raise
     sidecars.remove(store, replaced)
-    return Info(record.size, mtime_ns, attributes)
+    return Info(record.size, max(0, status.st_mtime_ns), attributes)
 
 
-def _put(store: Store, fd: int, key: Key, record: Record, conditions: Conditions) -> str:
-    """Publish or replace; the name of the sidecar of what was replaced, if it had one."""
+def _put(store: Store, fd: int, key: Key, conditions: Conditions) -> str:
+    """Publish or replace a file that has its record; the name of the sidecar of what was replaced, if it had one."""
     for _ in range(_RACES):
         if conditions is not ALWAYS or not store.seems_free(key):
             try:
@@ -121,10 +132,10 @@ def _put(store: Store, fd: int, key: Key, record: Record, conditions: Conditions
             except NoSuchKey:
                 conditions.check(None, reading=False)
             else:
-                store.replace(fd, key, record)
+                store.replace(fd, key, None)
                 return sidecar
         try:
-            store.publish(fd, key, record)
+            store.publish(fd, key, None)
             return ""
         except KeyExists:  # by the ring's own verbs, in between
             os.fchmod(fd, _DRAFT_MODE)
@@ -180,9 +191,9 @@ def _attach(store: Store, fd: int, key: Key, record: Record, attributes: Attribu
     return sidecar
 
 
-def _summarize(fd: int, record: Record, attributes: Attributes) -> None:
+def _summarize(fd: int, inode: int, record: Record, attributes: Attributes) -> None:
     """Write what listings show of an object that is about to be."""
-    summary = codec.summarize(attributes, os.fstat(fd).st_ino, record.size)
+    summary = codec.summarize(attributes, inode, record.size)
     if summary is None:
         with suppress(OSError):
             os.removexattr(fd, codec.SUMMARY)

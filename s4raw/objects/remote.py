@@ -16,6 +16,7 @@ from urllib.parse import quote
 from s4raw.errors import (
     BadRange,
     InvalidPart,
+    NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
     PreconditionFailed,
@@ -58,10 +59,11 @@ class RemoteOptions:
     """Where a remote is and how it is spoken to. None is what the environment says (see ``remote.credentials``).
 
     ``profile`` and ``region`` are those of shared config; ``access_key`` and ``secret_key`` are used in place of
-    credentials that would be found. Of ``connections`` as many are kept warm as may be used at once. Times are in
-    seconds; ``max_attempts`` are those of one request. A file of more than ``multipart_threshold`` bytes goes in parts
-    of ``part_size`` bytes. ``authorities`` is a file of certificates (PEM) to trust instead of the system's.
+    credentials that would be found. Of at most ``connections`` at once ``keep`` are kept warm. Times are in seconds;
+    ``max_attempts`` are those of one request. A file of more than ``multipart_threshold`` bytes goes in parts of
+    ``part_size`` bytes. ``authorities`` is a file of certificates (PEM) to trust instead of the system's.
     ``addressing`` is ``path`` or ``virtual``. ``signed_payload`` None signs the SHA-256 of bodies without TLS only.
+    ``via`` is who passes requests on, if that is to be told in a header of each.
     """
 
     endpoint: str | None = None
@@ -70,6 +72,7 @@ class RemoteOptions:
     access_key: str | None = None
     secret_key: str | None = None
     connections: int = 25
+    keep: int = 25
     connect_timeout: float = 5.0
     read_timeout: float = 60.0
     max_attempts: int = 5
@@ -78,6 +81,7 @@ class RemoteOptions:
     authorities: str | None = None
     addressing: str = "path"
     signed_payload: bool | None = None
+    via: str = ""
 
 
 def open_remote(options: RemoteOptions) -> RemoteBackend:
@@ -90,15 +94,9 @@ def open_remote(options: RemoteOptions) -> RemoteBackend:
         raise UsageError("connections, max_attempts and part_size are 1 or more")
     pair = (options.access_key, options.secret_key) if options.access_key and options.secret_key else None
     account = settle(options.profile, options.region, options.endpoint, pair)
-    manner = Manner(
-        options.connections,
-        options.connect_timeout,
-        options.read_timeout,
-        options.max_attempts,
-        options.authorities,
-        options.addressing == "virtual",
-        options.signed_payload,
-    )
+    times, virtual = (options.connect_timeout, options.read_timeout), options.addressing == "virtual"
+    manner = Manner(options.connections, options.keep, *times, options.max_attempts, options.authorities, virtual)
+    manner.signed_payload, manner.via = options.signed_payload, options.via
     return RemoteBackend(Remote(account, manner), options.multipart_threshold, options.part_size)
 
 
@@ -119,7 +117,7 @@ class RemoteBackend:
         return self._remote.endpoint
 
     def warm(self, count: int | None = None) -> None:
-        """Open connections beforehand: ``count``, or as many as there may be. Raises Unreachable."""
+        """Open connections beforehand: ``count``, or those that are kept. Raises Unreachable."""
         self._remote.warm(count)
 
     def close(self) -> None:
@@ -214,12 +212,16 @@ class RemoteBackend:
         """
         check_key(key)
         asked = self._asked(key, conditions, values.write_conditions)
-        if isinstance(source, FileSource):
-            source.check()
-            size, attributes = self._put_file(key, source, asked)
-        else:
-            self._buckets.check(key.bucket)
-            size, attributes = self._put_source(key, source, asked)
+        try:
+            if isinstance(source, FileSource):
+                source.check()
+                size, attributes = self._put_file(key, source, asked)
+            else:
+                self._buckets.check(key.bucket)
+                size, attributes = self._put_source(key, source, asked)
+        except NoSuchBucket:
+            self._buckets.gone(key.bucket)
+            raise
         self._buckets.seen(key.bucket)
         return Info(size, time.time_ns(), attributes)
 

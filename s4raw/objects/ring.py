@@ -44,6 +44,7 @@ from s4raw.objects.base import (
     UploadPage,
 )
 from s4raw.objects.paging import merge, merge_uploads
+from s4raw.objects.sources import ReadingSource
 from s4raw.ring import Topology
 
 MAX_KNOWN = 10_000  # buckets that are remembered to be there
@@ -182,7 +183,7 @@ class RingBackend:
         with self._open_source(source, source_conditions) as reading:
             if attributes is None:  # as a whole: what came with the bytes lacks the checksums of parts
                 attributes = self.head(source, Conditions(if_match=[reading.info.attributes.etag])).attributes
-            return self.put(target, _Copied(reading, attributes), conditions)
+            return self.put(target, ReadingSource(reading, attributes), conditions)
 
     def _open_source(self, source: Key, conditions: Conditions) -> RingReading:
         try:
@@ -342,22 +343,6 @@ class RingReading:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         unread = self._connection.channel.body_left > 0
         self._lease.__exit__(kind or (BaseException if unread else None), error, trace)
-
-
-class _Copied:
-    """The body of an object that goes to another server."""
-
-    def __init__(self, reading: RingReading, attributes: Attributes) -> None:
-        self.size: int | None = reading.info.size
-        self.known = attributes
-        self._reading = reading
-
-    def __iter__(self) -> Iterator[memoryview]:
-        return self._reading.pieces()
-
-    def seal(self) -> Attributes:
-        """The attributes to store."""
-        return self.known
 
 
 def _described(raw: Any) -> tuple[tuple[int, int], Info]:

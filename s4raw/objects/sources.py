@@ -1,4 +1,7 @@
-"""Files as bodies: a ``Source`` that can be read again from its start, and that knows when its file has changed."""
+"""Files and other objects as bodies.
+
+A file is a ``Source`` that can be read again from its start, and that knows when its file has changed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from s4raw.errors import LocalFileError
-from s4raw.objects.base import Attributes
+from s4raw.objects.base import Attributes, Reading
 
 PIECE = 1 << 20  # bytes
 
@@ -83,3 +86,19 @@ class FileSource:
     def seal(self) -> Attributes:
         """What is known of it, and its MD5 as the ETag unless it has one."""
         return self.known if self.known.etag else self.known._replace(etag=self._md5)
+
+
+class ReadingSource:
+    """The bytes of an open object, on their way to another place with the attributes that they are to have there."""
+
+    def __init__(self, reading: Reading, attributes: Attributes) -> None:
+        self.size: int | None = reading.end - reading.start
+        self.known = attributes
+        self._reading = reading
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return self._reading.pieces()
+
+    def seal(self) -> Attributes:
+        """The attributes to store."""
+        return self.known

@@ -16,7 +16,7 @@ from s4raw.objects.ring import RingBackend
 from s4raw.push.protocol import DEFAULT_ALIAS
 from s4raw.ring import Topology
 
-WARM = 25  # connections to each remote that are opened beforehand
+WARM = 25  # connections to each remote that are opened beforehand, and kept
 RING = "ring:"  # begins what names a ring instead of a URL
 _TEXTS = ("endpoint", "profile", "region", "authorities", "addressing")
 _KEYS = {"access_key_env": "access_key", "secret_key_env": "secret_key"}
@@ -91,7 +91,7 @@ class Aliases:
             warm = getattr(backend, "warm", None)
             if warm:
                 try:
-                    warm(WARM)
+                    warm()
                 except S4Error:
                     pass
 

@@ -16,7 +16,7 @@ from s4raw.log import Log
 from s4raw.net import Socket, Stream, adopt, listen
 from s4raw.objects.remote import RemoteOptions
 from s4raw.push import session, status
-from s4raw.push.aliases import Aliases, read_places
+from s4raw.push.aliases import WARM, Aliases, read_places
 from s4raw.push.roots import Roots
 from s4raw.push.systemd import Notifier
 from s4raw.push.transfers import Transfers
@@ -31,7 +31,7 @@ from s4raw.serving import Acceptor, Connection
 
 HTTP_CONNECTIONS = 64
 ANSWER_SECONDS = 5.0  # for clients to take their answers, once all is decided
-CONNECTIONS = 64  # to the remote, unless somebody says how many: as many uploads at once
+CONNECTIONS = 192  # to a remote at most, unless somebody says how many: a round trip is worth more than a thread
 
 
 @dataclass
@@ -107,6 +107,7 @@ def _remote_options(options: Options, place: Mapping[str, str]) -> RemoteOptions
     found = RemoteOptions(
         profile=options.profile,
         connections=options.connections,
+        keep=min(WARM, options.connections),
         connect_timeout=options.connect_timeout,
         max_attempts=options.attempts,
     )

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 
 from s4raw.errors import ConfError, LocalFileError
+from s4raw.queue.files import file_error
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO or a device must not keep us waiting
 _DELETED = b" (deleted)"
@@ -23,7 +24,7 @@ class Roots:
         self._roots = [os.path.join(os.fsencode(os.path.realpath(each)), b"") for each in directories]
 
     def open(self, path: bytes) -> int:
-        """A descriptor of the regular file that ``path`` names now. Raises LocalFileError.
+        """A descriptor of the regular file that ``path`` names now. Raises LocalFileError, StoreError if it may pass.
 
         It is opened first, and then the kernel is asked where it really lies: a symlink or a directory that is changed
         meanwhile changes nothing any more.
@@ -31,7 +32,7 @@ class Roots:
         try:
             fd = os.open(path, _FLAGS)
         except OSError as error:
-            raise LocalFileError(f"{os.fsdecode(path)}: {error.strerror}") from None
+            raise file_error(error, path) from None
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise LocalFileError(f"{os.fsdecode(path)}: not a regular file")

@@ -303,7 +303,7 @@ class Session:
         if here:
             self._take()
         elif not woken:
-            self._uploader.look(first.delivery)
+            self._uploader.look(first.delivery, waited=True)
 
     def _take(self) -> bool:
         """Receive what is here; whether there is something to do with it."""

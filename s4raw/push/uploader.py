@@ -118,21 +118,36 @@ class Uploader:
             if self.deliveries.stopped:
                 raise Busy("the uploader is stopping")
 
-    def look(self, delivery: Delivery) -> None:
-        """See for oneself what became of a delivery: its end may have come before anybody watched."""
+    def look(self, delivery: Delivery, waited: bool = False) -> None:
+        """See for oneself what became of a delivery: its end may have come before anybody watched.
+
+        One that has to wait for an older entry of its key has failed if that was set aside, or has failed before and
+        somebody ``waited`` long enough for it.
+        """
+        self.queue.hasten(delivery.id)
         found = self.queue.find(delivery.id)
-        if found is not None:
-            delivery.parked = found.parked
-            if found.attempts and not delivery.failed:
-                delivery.error = S4Error(found.error)
-                delivery.failed = True
+        if found is None:
+            try:
+                delivery.error = self.queue.wait(delivery.id, 0.0)
+            except (PeerTimeout, Busy):
+                return
+            delivery.done = True
+            delivery.etag = self.deliveries.etag(delivery.id)
             return
-        try:
-            delivery.error = self.queue.wait(delivery.id, 0.0)
-        except (PeerTimeout, Busy):
+        delivery.parked = found.parked
+        if delivery.failed:
             return
-        delivery.done = True
-        delivery.etag = self.deliveries.etag(delivery.id)
+        if found.attempts:
+            delivery.error = S4Error(found.error)
+            delivery.failed = True
+        elif first := self._behind(found, waited):
+            delivery.error = S4Error(f"it must wait for entry {first.id} of the same key, which failed: {first.error}")
+            delivery.failed = True
+
+    def _behind(self, entry: Entry, waited: bool) -> Entry | None:
+        """The older entry of its key because of which it does not have its turn."""
+        first = next(iter(self.queue.pending(entry.order.alias, entry.order.key)), entry)
+        return first if first.id != entry.id and (first.parked or (waited and first.attempts)) else None
 
     def give_up(self, id: int, error: S4Error) -> bool:
         """Drop an entry whose client is told why; False while that cannot be done because it is in flight."""

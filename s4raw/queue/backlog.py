@@ -4,7 +4,8 @@ Pure bookkeeping: no disk, no clock, no lock (``queue`` has them). Entries are t
 their order. Those of one alias and key are a chain, and only the first of a chain can have its turn.
 
 A remote that cannot be reached is tried with one entry at a time, so that what goes elsewhere is not held up by entries
-that all wait for it; but an order with a number of attempts of its own, for which somebody waits, has its turn.
+that all wait for it; but an order for which somebody waits has its turn: one with a number of attempts of its own, or
+one that was ``hastened``.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Backlog:
         self._held = 0  # chains whose first entry is parked
         self._ready: list[int] = []  # heaps of the first of their chains; what is in them may be outdated
         self._waiting: list[tuple[float, int]] = []
+        self._hastened: set[int] = set()
         self._failures: dict[str, int] = {}  # to reach an alias, since it last answered
         self._away: dict[str, _Away] = {}
         self._order: deque[int] = deque()  # all ids by age, and some that have left
@@ -131,7 +133,7 @@ class Backlog:
         """At the top of the heap, once those are put aside whose remote is away."""
         while (item := self._top(self._ready)) is not None:
             away = self._away.get(item.row.alias)
-            if away is None or item.row.max_attempts:
+            if away is None or item.row.max_attempts or item.row.id in self._hastened:
                 return item
             heappush(away.aside, heappop(self._ready))
         return None
@@ -145,6 +147,12 @@ class Backlog:
             heappop(heap)
         return None
 
+    def hasten(self, item: Item) -> None:
+        """Somebody waits for its next attempt: it has its turn though its remote is away."""
+        self._hastened.add(item.row.id)
+        if item.status == READY and self._first(item):
+            heappush(self._ready, item.row.id)  # it may have been put aside
+
     def _fly(self, item: Item) -> Item:
         item.status = IN_FLIGHT
         self.flying.add(item.row.id)
@@ -152,6 +160,7 @@ class Backlog:
 
     def _land(self, item: Item) -> None:
         self.flying.discard(item.row.id)
+        self._hastened.discard(item.row.id)
         away = self._away.get(item.row.alias)
         if away is not None and away.trying == item.row.id:
             away.trying = 0
@@ -234,6 +243,14 @@ class Backlog:
         while self._order and self._order[0] not in self._items:
             self._order.popleft()
         self.oldest_ns = self._items[self._order[0]].row.created_ns if self._order else 0
+
+    def waits_since(self) -> int:
+        """When the oldest was accepted that is not parked (ns; 0: there is none). It needs no lock."""
+        if not self.parked:
+            return self.oldest_ns
+        found = (item for id in tuple(self._order) if (item := self._items.get(id)) and item.status != PARKED)
+        item = next(found, None)
+        return item.row.created_ns if item else 0
 
     def moving(self) -> bool:
         """Whether anything can still be delivered without somebody's help: what is parked, or behind it, cannot."""

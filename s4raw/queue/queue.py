@@ -14,33 +14,25 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from functools import partial
 from itertools import islice
 
-from s4raw.errors import (
-    ConnectionLost,
-    Corrupt,
-    LocalFileError,
-    NoSuchKey,
-    PeerTimeout,
-    QueueFull,
-    S4Error,
-    Unreachable,
-)
+from s4raw.errors import Busy, Corrupt, LocalFileError, NoSuchKey, PeerTimeout, QueueFull, S4Error
 from s4raw.keys import Key
-from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item
+from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item, Place
 from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
 from s4raw.queue.files import Names, settle
 from s4raw.queue.journal import Deletion, Journal
-from s4raw.queue.outcomes import Outcomes
+from s4raw.queue.outcomes import UNREACHABLE, Outcomes
 from s4raw.queue.room import Reservation, Room
 from s4raw.queue.rows import Row, State, decode, encode
 from s4raw.queue.spool import open_spool
+from s4raw.queue.together import add_together
 
 AWAY_SECONDS = 0.5  # between attempts to reach a remote that is away
 MAX_KEPT_WAIT = 60.0  # seconds until another try after a restart, at most: the clock may have been set back
-_UNREACHABLE = (Unreachable, ConnectionLost, PeerTimeout)
 
 
 class Queue:
@@ -58,6 +50,7 @@ class Queue:
         self._backlog = Backlog()
         self._counts = {"attempts": 0, "failures": 0, "delivered": 0, "dropped": 0}
         self._alarm: float | None = None  # until when one of those who wait for a turn waits, for all of them
+        self._leaving: Counter[Place] = Counter()  # what has left, but is still on disk
         self._closed = False
         self._names = Names()
         self._journal = Journal(directory)
@@ -68,7 +61,7 @@ class Queue:
             gc.disable()  # a hundred thousand rows are no garbage, and looking at them takes a third of the time
             try:
                 self._load()
-                self._room = Room(limits, self._held)
+                self._room = Room(limits, self._held, self._backlog.waits_since)
                 self._journal.start(self.spool.sync, self._accepted)
                 self._outcomes = Outcomes(self._journal.last_id, self._backlog.get)
             except BaseException:
@@ -116,20 +109,23 @@ class Queue:
     ) -> Entry:
         """Accept an order: it is on disk when this returns, with its file. At a limit it waits for room.
 
-        A spooled file belongs to the order from now on: when this fails, it is deleted. Another file is looked at and
-        put on disk first; ``fd`` saves opening it. ``timeout`` is in seconds, None waits for as long as it takes;
-        ``room`` is a reservation, which is given back. Raises QueueFull, BadKey, LocalFileError (it is not the file it
-        was, or cannot be read), DiskFull, StoreError, Busy when the queue is closed.
+        A spooled file belongs to the order from now on: when this fails, it is deleted, unless there was no room
+        (QueueFull): then the same order may be tried again, or its file discarded. Another file is looked at and put on
+        disk first; ``fd`` saves opening it. ``timeout`` is in seconds, None waits for as long as it takes; ``room`` is
+        a reservation, which is given back. Raises QueueFull, BadKey, LocalFileError (it is not the file it was, or
+        cannot be read), DiskFull, StoreError, Busy when the queue is closed.
         """
         try:
             if order.kind == PUT and not order.spooled:
                 order = settle(order, fd)
                 self._names.sync(order.path)
+            elif order.kind == PUT:
+                self.spool.check(order.path)
             row = encode(order)
             with room or self.reserve(order.size, timeout):
                 [row] = self._journal.insert([row._replace(created_ns=time.time_ns())])
-        except S4Error:
-            if order.spooled:
+        except S4Error as error:
+            if order.spooled and not isinstance(error, QueueFull):
                 self.spool.discard(order.path)
             raise
         return Entry(row.id, order, row.created_ns)
@@ -138,38 +134,11 @@ class Queue:
         """Accept orders in one commit, in their order: what became of each. Files must be on disk (``settle``).
 
         It does not wait: what it says ends before the first order that finds no room, unless ``refuse``: then that is
-        told the order, and others go on. ``room`` is a reservation for the first. A spooled file is as in ``add``.
+        told the order, and others go on. ``room`` is a reservation for the first. The spooled file of an order that
+        fails is deleted.
         """
-        found: list[Row | S4Error] = []
-        unnamed = self._names.sync_all([each.path for each in orders if each.kind == PUT and not each.spooled])
-        with ExitStack() as rooms:
-            rooms.enter_context(room or nullcontext())
-            for order in orders:
-                try:
-                    if order.path in unnamed:
-                        raise unnamed[order.path]
-                    row = encode(order)
-                    if room is None or found:
-                        rooms.enter_context(self.reserve(order.size, 0.0))
-                    found.append(row._replace(created_ns=time.time_ns()))
-                except S4Error as error:
-                    if isinstance(error, QueueFull) and not self.refuse:
-                        break
-                    found.append(error)
-            if rows := [each for each in found if isinstance(each, Row)]:
-                try:
-                    inserted = iter(self._journal.insert(rows))
-                    found = [next(inserted) if isinstance(each, Row) else each for each in found]
-                except S4Error as error:
-                    found = [error if isinstance(each, Row) else each for each in found]
-        return [self._added(*each) for each in zip(orders, found, strict=False)]
-
-    def _added(self, order: Order, found: Row | S4Error) -> Entry | S4Error:
-        if isinstance(found, Row):
-            return Entry(found.id, order, found.created_ns)
-        if order.spooled:
-            self.spool.discard(order.path)
-        return found
+        reserve = partial(self.reserve, timeout=0.0)
+        return add_together(orders, room, self._names, self.spool, self._journal.insert, reserve, self.refuse)
 
     def _accepted(self, rows: Sequence[Row]) -> None:
         with self._lock:
@@ -177,10 +146,9 @@ class Queue:
                 self._backlog.add(row)
             self._ready.notify()  # who is woken wakes the next
 
-    def _held(self) -> tuple[int, int, int]:
+    def _held(self) -> tuple[int, int]:
         """Without the lock: each of them is read at once, and whoever changes them looks for room again."""
-        backlog = self._backlog
-        return backlog.size, len(backlog), backlog.oldest_ns
+        return self._backlog.size, len(self._backlog)
 
     # -- looking
 
@@ -232,8 +200,9 @@ class Queue:
     def gauges(self) -> Gauges:
         """How the queue is."""
         with self._lock:
-            held = *self._held(), len(self._backlog.flying), self._backlog.parked
-            return Gauges(held[1], held[0], *held[2:], **self._counts)
+            backlog = self._backlog
+            held = len(backlog), backlog.size, backlog.oldest_ns, len(backlog.flying), backlog.parked
+            return Gauges(*held, **self._counts)
 
     def wait(self, id: int, timeout: float | None = None) -> S4Error | None:
         """Wait until an entry has left the queue: None when it was delivered, the error when it was dropped.
@@ -250,6 +219,21 @@ class Queue:
             self._left.wait_for(lambda: self._closed or not self._backlog.moving(), timeout)
             return not self._backlog.moving()
 
+    def wait_gone(self, alias: str, bucket: str, name: str | None = None, timeout: float | None = None) -> None:
+        """Wait until what has left for a key (None: for a bucket's) has left for good: no crash brings it back.
+
+        For who changes a key at the remote without the queue: an older order, delivered again, would undo that. Raises
+        PeerTimeout, Busy when the queue is closed.
+        """
+        place = (alias, bucket) if name is None else (alias, bucket, name)
+        with self._lock:
+            if not self._left.wait_for(
+                lambda: self._closed or all(each[: len(place)] != place for each in self._leaving), timeout
+            ):
+                raise PeerTimeout(f"what has left the queue is not on disk after {timeout} s")
+            if self._closed:
+                raise Busy("the queue is closed")
+
     # -- what somebody may do to entries
 
     def retry(self, ids: Iterable[int] | None = None) -> int:
@@ -262,6 +246,14 @@ class Queue:
             self._backlog.hurry()
             self._ready.notify_all()
         return len(released)
+
+    def hasten(self, id: int) -> None:
+        """Somebody waits for the next attempt of an entry: it need not wait for a remote that is away to come back."""
+        with self._lock:
+            item = self._backlog.get(id)
+            if item is not None:
+                self._backlog.hasten(item)
+                self._ready.notify()
 
     def drop(self, ids: Iterable[int], reason: S4Error | None = None) -> int:
         """Throw entries away, and their spooled files; how many. Those that are being delivered now stay."""
@@ -347,7 +339,7 @@ class Queue:
             raise NoSuchKey(f"the entry {id} is not in flight")
         self._counts["attempts"] += 1
         self._counts["delivered" if error is None else "failures"] += 1
-        if isinstance(error, _UNREACHABLE):
+        if isinstance(error, UNREACHABLE):
             self._backlog.unreachable(item.row.alias, time.monotonic() + AWAY_SECONDS)
         elif not isinstance(error, LocalFileError) and self._backlog.reachable(item.row.alias):
             self._ready.notify_all()
@@ -363,6 +355,8 @@ class Queue:
             self._ready.notify()
             if not due:
                 self._left.notify_all()
+        if not due:
+            self._room.changed()
 
     def _leave(self, items: Sequence[Item], error: S4Error | None) -> Deletion:
         """With the lock: deletions reach the journal in the order in which entries of a key leave."""
@@ -371,6 +365,7 @@ class Queue:
         self._outcomes.leaving(ids)
         for item in items:
             self._backlog.remove(item)
+            self._leaving[item.place] += 1
         if error is not None:
             self._counts["dropped"] += len(items)
         self._ready.notify(len(items))
@@ -380,6 +375,9 @@ class Queue:
     def _finish(self, items: Sequence[Item], deletion: Deletion, error: S4Error | None) -> None:
         self._room.changed()
         deletion.wait()
+        with self._lock:
+            self._leaving -= Counter(item.place for item in items)
+            self._left.notify_all()
         self._outcomes.left([item.row.id for item in items], error)
         for item in items:
             if item.row.spooled:

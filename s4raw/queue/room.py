@@ -11,7 +11,8 @@ from types import TracebackType
 from s4raw.errors import Busy, QueueFull
 from s4raw.queue.entries import Limits
 
-Held = Callable[[], tuple[int, int, int]]  # bytes and entries in the queue, when the oldest was accepted (ns; 0: none)
+Held = Callable[[], tuple[int, int]]  # bytes and entries in the queue
+Since = Callable[[], int]  # when the oldest was accepted that is not parked (ns; 0: there is none)
 
 
 class Reservation:
@@ -48,11 +49,12 @@ class _Waiting:
 
 
 class Room:
-    """Counts what is reserved on top of what the queue holds. ``held`` must not wait for anything."""
+    """Counts what is reserved on top of what the queue holds. ``held`` and ``since`` must not wait for anything."""
 
-    def __init__(self, limits: Limits, held: Held) -> None:
+    def __init__(self, limits: Limits, held: Held, since: Since) -> None:
         self._limits = limits
         self._held = held
+        self._since = since
         self._lock = threading.Lock()
         self._size = 0  # reserved bytes and orders
         self._count = 0
@@ -97,7 +99,7 @@ class Room:
             self._admit()
 
     def changed(self) -> None:
-        """Something has left the queue."""
+        """Something has left the queue, or was parked."""
         with self._lock:
             self._admit()
 
@@ -111,16 +113,17 @@ class Room:
     def _lacking(self, size: int) -> str:
         """Which limit has no room for so many bytes more; empty: none."""
         limits = self._limits
-        used, count, oldest_ns = self._held()
+        used, count = self._held()
         if not count + self._count:
             return ""
         if limits.size and used + self._size + size > limits.size:
             return f"it holds {used} of {limits.size} bytes"
         if limits.files and count + self._count >= limits.files:
             return f"it holds {count} of {limits.files} entries"
-        age = (time.time_ns() - oldest_ns) / 1e9 if oldest_ns else 0.0
-        if limits.age_seconds and age > limits.age_seconds:
-            return f"its oldest entry has waited for {age:.0f} s of {limits.age_seconds:g}"
+        if limits.age_seconds and (since := self._since()):
+            age = (time.time_ns() - since) / 1e9
+            if age > limits.age_seconds:
+                return f"its oldest entry has waited for {age:.0f} s of {limits.age_seconds:g}"
         return ""
 
     def close(self) -> None:

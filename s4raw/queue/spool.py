@@ -102,6 +102,15 @@ class Spool:
         """A descriptor of a file, for reading. Raises OSError."""
         return os.open(_name(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
 
+    def has(self, path: bytes) -> bool:
+        """Whether a file is there; of a spool that is closed nobody can say."""
+        return self._fd < 0 or os.access(_name(path), os.F_OK, dir_fd=self._fd)
+
+    def check(self, path: bytes) -> None:
+        """Raises LocalFileError for a file that is not there."""
+        if not self.has(path):
+            raise LocalFileError(f"the file {os.fsdecode(path)} is not in the queue's spool")
+
     def discard(self, path: bytes) -> None:
         """Delete a file. One that cannot be deleted is swept later."""
         with suppress(OSError):

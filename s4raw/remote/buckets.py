@@ -57,6 +57,10 @@ class Buckets:
         """A bucket is there: a request for something in it was answered so."""
         self._seen.add(name, True)
 
+    def gone(self, name: str) -> None:
+        """A bucket is not there: a request was answered so."""
+        self._seen.forget(name)
+
     def check(self, name: str, again: bool = False) -> None:
         """Raises NoSuchBucket unless the bucket is there, or (not ``again``) was a moment ago."""
         if not again and self._seen.get(name):

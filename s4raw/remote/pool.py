@@ -7,10 +7,14 @@ A connection belongs to whoever took it until it is given back. What is taken co
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 
 from s4raw.errors import Cancelled
 from s4raw.s3.connection import Connection
+
+IDLE_SECONDS = 30.0  # after which a connection beyond those that are kept warm is closed
 
 
 class Lease:
@@ -39,13 +43,17 @@ class Lease:
 
 
 class Pool:
-    """At most ``limit`` connections at once; those who come later wait. As many are kept warm."""
+    """At most ``limit`` connections at once; those who come later wait. ``keep`` of them are kept warm.
 
-    def __init__(self, connect: Callable[[], Connection], limit: int) -> None:
+    What a burst needed beyond those stays for half a minute of silence: until the next one is given back after it.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], limit: int, keep: int) -> None:
         """``connect`` makes a connection, which opens when it is used."""
         self._connect = connect
         self._limit = limit
-        self._idle: list[Connection] = []
+        self._kept = keep
+        self._idle: deque[tuple[Connection, float]] = deque()  # and since when, by the monotonic clock
         self._free = limit
         self._closed = False
         self._changed = threading.Condition(threading.Lock())
@@ -60,7 +68,7 @@ class Pool:
             self._free -= 1
         while not fresh:
             with self._changed:
-                found = self._idle.pop() if self._idle else None
+                found, _ = self._idle.pop() if self._idle else (None, 0.0)
             if found is None:
                 break
             if found.alive():
@@ -69,11 +77,19 @@ class Pool:
         return Lease(self, self._connect())
 
     def _keep(self, connection: Connection) -> bool:
+        now = time.monotonic()
+        old = []
         with self._changed:
-            if self._closed or not connection.kept or len(self._idle) >= self._limit:
+            if self._closed or not connection.kept:
                 return False
-            self._idle.append(connection)
-            return True
+            self._idle.append((connection, now))
+            while len(self._idle) > self._limit or (
+                len(self._idle) > self._kept and self._idle[0][1] < now - IDLE_SECONDS
+            ):
+                old.append(self._idle.popleft()[0])
+        for each in old:
+            each.close()
+        return True
 
     def _done(self) -> None:
         with self._changed:
@@ -117,7 +133,7 @@ class Pool:
         """Close what is idle, and what is in use when it is given back."""
         with self._changed:
             self._closed = True
-            idle, self._idle = self._idle, []
+            idle, self._idle = self._idle, deque()
             self._changed.notify_all()
-        for connection in idle:
+        for connection, _ in idle:
             connection.close()

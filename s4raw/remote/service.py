@@ -59,16 +59,19 @@ _NOTHING = xml.Node("")
 class Manner:
     """How to make requests. Times are in seconds; ``attempts`` are those of one request.
 
-    ``signed_payload`` None signs the SHA-256 of a body where no TLS protects it.
+    Of at most ``connections`` at once ``keep`` are kept warm. ``signed_payload`` None signs the SHA-256 of a body where
+    no TLS protects it. ``via`` is who passes requests on, if that is to be told (RFC 9110, 7.6.3).
     """
 
     connections: int = 25
+    keep: int = 25
     connect_seconds: float = 5.0
     read_seconds: float = 60.0
     attempts: int = 5
     authorities: str | None = None
     virtual: bool = False
     signed_payload: bool | None = None
+    via: str = ""
 
 
 class Reply(NamedTuple):
@@ -94,6 +97,14 @@ class _Request(NamedTuple):
     @property
     def paced(self) -> bool:
         return not isinstance(self.body, bytes | memoryview) and self.body.paced
+
+
+class _Course:
+    """How a request goes: what the last answer told, and whether an attempt may have been done unseen."""
+
+    def __init__(self) -> None:
+        self.told: Mapping[str, str] = {}
+        self.doubtful = False
 
 
 class Doubt(Exception):
@@ -135,9 +146,9 @@ class Remote:
         return self._account.region
 
     def warm(self, count: int | None = None) -> None:
-        """Open as many connections as may be (or ``count``), if all buckets share them. Raises Unreachable."""
+        """Open those connections that are kept warm (or ``count``), if all buckets share them. Raises Unreachable."""
         if not self._manner.virtual:
-            self._pool(self._place).warm(self._manner.connections if count is None else count)
+            self._pool(self._place).warm(self._manner.keep if count is None else count)
 
     def close(self) -> None:
         """Close all connections, and wake up who waits."""
@@ -188,32 +199,33 @@ class Remote:
 
     def _persist(self, request: _Request, finish: Callable[[Answer, Lease], T], doubts: bool) -> T:
         """Make a request until it succeeds, cannot, or has been made often enough."""
-        attempt, redirects, doubtful = 0, 0, False
+        attempt, redirects, course = 0, 0, _Course()
         while True:
-            told: dict[str, str] = {}
             try:
-                return self._attempt(request, finish, told)
+                return self._attempt(request, finish, course)
             except S4Error as error:
-                if redirects < MAX_REDIRECTS and self._moved(request.key.bucket, error, told):
+                if redirects < MAX_REDIRECTS and self._moved(request.key.bucket, error, course.told):
                     redirects += 1
                     continue
                 attempt += 1
                 again = refusals.passes(error) and request.repeatable and attempt < self._manner.attempts
-                if not again or self._closed.wait(_pause(attempt, told.get("retry-after", ""))):
-                    if doubtful and doubts:
+                if not again or self._closed.wait(_pause(attempt, course.told.get("retry-after", ""))):
+                    if course.doubtful and doubts:
                         raise Doubt(error) from None
                     raise
-                doubtful = doubtful or refusals.doubtful(error)
+                course.doubtful = course.doubtful or refusals.doubtful(error)
 
-    def _attempt(self, request: _Request, finish: Callable[[Answer, Lease], T], told: dict[str, str]) -> T:
+    def _attempt(self, request: _Request, finish: Callable[[Answer, Lease], T], course: _Course) -> T:
         """Make a request once. That a kept connection was closed meanwhile is found out for free."""
+        course.told = {}
         place, path = self._route(request.key)
         where = {"server": place.url, "key": shown(request.key)}
         target = f"{path}?{request.query}" if request.query else path
-        head = head_of(request.method, target, self._sign(request, place, path), where)
+        payload = self._payload(request.body)
         pool = self._pool(place)
-        lease = pool.take()
+        lease = pool.take()  # which may take a while: signatures grow old
         try:
+            head = head_of(request.method, target, self._sign(request, place, path, payload), where)
             if request.paced:
                 lease.release()
             kept = lease.connection.is_open()
@@ -222,20 +234,20 @@ class Remote:
             except ConnectionLost:
                 if not kept or lease.connection.answered or not request.repeatable:
                     raise
+                course.doubtful = True
                 lease.give_back(False)
                 lease = pool.take(fresh=True)
                 if request.paced:
                     lease.release()
                 answer = lease.connection.exchange(request.method, head, request.body, where)
-            told.update(answer.headers)
+            course.told = answer.headers
             return finish(answer, lease)
         except BaseException:
             lease.give_back(False)
             raise
 
-    def _sign(self, request: _Request, place: Place, path: str) -> dict[str, str]:
-        body, method = request.body, request.method
-        size = size_of(body)
+    def _sign(self, request: _Request, place: Place, path: str, payload: str) -> dict[str, str]:
+        method, size = request.method, size_of(request.body)
         sent = {"host": place.host, **request.headers}
         if size or method in ("PUT", "POST"):
             sent["content-length"] = str(size)
@@ -243,13 +255,16 @@ class Remote:
         if token:
             sent["x-amz-security-token"] = token
         region = self._regions.get(request.key.bucket, self._account.region)
-        payload = self._payload(body, size)
-        return signing.sign_headers(
+        signed = signing.sign_headers(
             method, path, request.query, sent, access, secret, now=time.time(), region=region, payload=payload
         )
+        if self._manner.via:  # not signed: who passes the request on adds to it
+            signed["via"] = f"1.1 {self._manner.via}"
+        return signed
 
-    def _payload(self, body: Body, size: int) -> str:
+    def _payload(self, body: Body) -> str:
         """What is signed of a body."""
+        size = size_of(body)
         if not size:
             return signing.EMPTY_SHA256
         if not self._signs and size > SIGNED_ANYWAY:
@@ -275,7 +290,8 @@ class Remote:
             with self._lock:
                 if self._closed.is_set():
                     raise Cancelled("the remote was closed")
-                pool = self._pools.setdefault(place.host, Pool(partial(self._connect, place), self._manner.connections))
+                connect, manner = partial(self._connect, place), self._manner
+                pool = self._pools.setdefault(place.host, Pool(connect, manner.connections, manner.keep))
         return pool
 
     def _connect(self, place: Place) -> Connection:

@@ -91,6 +91,8 @@ class App:
             and not request.query
         ):
             return Answer(200, [("Content-Type", "text/plain")], b"ok\n")
+        if self._settings.name and self._settings.name in request.headers.get("via", ""):
+            raise S3Error("InvalidRequest", "The remote of this daemon is this daemon itself.", status=508)
         key, virtual = self._address(request)
         params = _params(request.query) if request.query else {}
         level = OBJECT if key.name else BUCKET if key.bucket else SERVICE
@@ -106,7 +108,9 @@ class App:
             )
             known[1] = identity.access_key or "-"
             if "authorization" not in request.headers and ("X-Amz-Signature" in params or "Signature" in params):
-                request.headers = {**headers_of_query(params), **request.headers}
+                params.pop("X-Amz-Signature", None)
+                if params:  # as a rule, nothing is left
+                    request.headers = {**headers_of_query(params), **request.headers}
         operation = route(method, level, params, "x-amz-copy-source" in request.headers)
         known[0] = operation.__name__
         if level == OBJECT:

@@ -6,7 +6,7 @@ connection: the application does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from s4raw.s3.errors import S3Error
 from s4raw.s3.payload import Payload, read_small
 
 if TYPE_CHECKING:
+    from s4raw.queue.entries import Entry, Gauges
     from s4raw.s3.credentials import Credentials
     from s4raw.s3.http import HttpConnection, Request
     from s4raw.s3.sigv4 import Identity
@@ -44,7 +45,8 @@ class Settings(NamedTuple):
 
     ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
     ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of
-    URLs in answers.
+    URLs in answers. A request that came via ``name`` is the daemon's own, and is refused. ``undelivered`` says what a
+    write queue holds: of a bucket (empty: all), a prefix, at most so many.
     """
 
     credentials: Credentials
@@ -54,6 +56,8 @@ class Settings(NamedTuple):
     anonymous: bool = False
     max_object_size: int = 5 << 30
     scheme: str = "http"
+    name: str = ""
+    undelivered: Callable[[str, str, int], tuple[Gauges, Sequence[Entry]]] | None = None
 
 
 class Call:

@@ -209,6 +209,8 @@ class Connection:
                     answer = self._answer(method, where)
                 except S4Error:
                     raise error from None
+                if answer.status < 300:  # to what it has not read
+                    raise error from None
                 self.kept = False
                 return answer
             return self._answer(method, where)

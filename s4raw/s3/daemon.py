@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from s4raw.s3.call import Settings
 from s4raw.s3.credentials import Credentials
 from s4raw.s3.head import Limits
 from s4raw.s3.session import refuse, serve_connection
+from s4raw.s3.upstream import Upstream, open_front
 from s4raw.serving import Acceptor
 
 ENDPOINT_VARIABLE, DEFAULT_ENDPOINT = "S3D_ENDPOINT", "http://localhost:33333"
@@ -29,7 +31,9 @@ DIRECTORY_VARIABLE, DEFAULT_DIRECTORY = "S3D_LOCAL_DIR", "s3d_data"
 
 @dataclass
 class Options:
-    """How to run the S3 daemon. Objects live in the data directory ``local``, or with ``ring`` on the ring of ``conf``.
+    """How to run the S3 daemon.
+
+    Objects live in the data directory ``local``, with ``ring`` on the ring of ``conf``, or at a remote, ``upstream``.
 
     ``address`` is ``host:port`` (None: that of ``$S3D_ENDPOINT``); ``keys`` are files of key pairs. ``listen_fd`` is a
     parent's listening socket; at the end of ``lifeline_fd`` it stops.
@@ -37,6 +41,7 @@ class Options:
 
     address: str | None = None
     local: str | None = None
+    upstream: Upstream | None = None
     ring: bool = False
     conf: str | None = None
     keys: Sequence[str] = ()
@@ -56,8 +61,12 @@ class Options:
 
 def serve(options: Options) -> None:
     """Run the daemon until SIGTERM or SIGINT. Raises ConfError and UsageError when it cannot start."""
-    if options.ring and options.local is not None:
-        raise UsageError("objects live in a directory (--local) or on a ring (--ring), not in both")
+    if options.ring + (options.local is not None) + (options.upstream is not None) > 1:
+        raise UsageError(
+            "objects live in a directory (--local), on a ring (--ring) or at a remote (--remote): name one"
+        )
+    if options.workers > 1 and options.upstream is not None and options.upstream.queue is not None:
+        raise UsageError("only one process may hold the write queue: --workers is for a daemon without it")
     if options.private_key and not options.certificate:
         raise UsageError("--tls-key goes with --tls-cert")
     running.allow_descriptors()
@@ -72,13 +81,24 @@ def serve(options: Options) -> None:
     for fd in (options.listen_fd, options.lifeline_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
-    backend, where = open_backend(options)
-    try:
+    with ExitStack() as held:
+        front = None
+        if options.upstream is not None:
+            name = f"s4raw-{os.urandom(8).hex()}"
+            front = open_front(options.upstream, name, held, log, options.grace_seconds)
+            backend, where = front.backend, front.where
+            settings = settings._replace(undelivered=front.undelivered, name=name)
+        else:
+            backend, where = open_backend(options)
+            held.callback(backend.close)
         host, port = split_address(options.address)
         listener = listen(host, port) if options.listen_fd is None else adopt(options.listen_fd)
+        own = listener.getsockname()
+        if front is not None:
+            front.check_address(*own)
+            front.start()
         wrap, scheme = _wrapping(options)
-        address = "{}:{}".format(*listener.getsockname())
-        log("start", f"{scheme}://{address}, {where}, pid {os.getpid()}, {options.workers} workers")
+        log("start", f"{scheme}://{own[0]}:{own[1]}, {where}, pid {os.getpid()}, {options.workers} workers")
         app = App(backend, settings, log=log, access_log=partial(log, "access") if options.access_log else None)
         running.run(
             listener,
@@ -88,8 +108,6 @@ def serve(options: Options) -> None:
             grace_seconds=options.grace_seconds,
             log=log,
         )
-    finally:
-        backend.close()
 
 
 def _serve(
@@ -118,7 +136,7 @@ def _serve(
 
 
 def open_backend(options: Options) -> tuple[Backend, str]:
-    """Where the objects live, and how to call it in the log. Raises ConfError."""
+    """Where the objects live unless at a remote, and how to call it in the log. Raises ConfError."""
     if options.ring:
         from s4raw.objects.ring import RingBackend
 
@@ -161,7 +179,7 @@ def split_address(address: str | None) -> tuple[str, int]:
 def _wrapping(options: Options) -> tuple[Callable[[Socket, str], Stream], str]:
     """How a connection's socket is made into a stream, and the scheme of URLs. Raises ConfError."""
     if options.certificate is None:
-        return Stream, "http"
+        return partial(Stream, inherits=True), "http"
     from s4raw.s3.tls import TlsStream, server_context
 
     return partial(TlsStream, server_context(options.certificate, options.private_key)), "https"

@@ -172,6 +172,7 @@ _IN_OURS: dict[type[S4Error], str] = {
     errors.KeyExists: "OperationAborted",
     errors.KeyChanged: "OperationAborted",
     errors.Busy: "SlowDown",
+    errors.QueueFull: "SlowDown",
     errors.DiskFull: "InsufficientStorage",
     # the ring, not the client, is what cannot be reached or does not agree
     errors.Unreachable: "ServiceUnavailable",

@@ -88,10 +88,12 @@ def _checksums(names: Sequence[str], kind: str) -> str:
 
 
 def _contents(entry: Listed, url: bool, owner: str) -> str:
-    checksums = _checksums(tuple(entry.checksums), entry.checksum_type) if entry.checksums else ""
+    name, size, mtime_ns, etag, algorithms, kind, _ = entry
+    checksums = _checksums(tuple(algorithms), kind) if algorithms else ""
     return (
-        f"<Contents><Key>{encode(entry.name, url)}</Key><LastModified>{xml.timestamp(entry.mtime_ns)}</LastModified>"
-        f"<ETag>&quot;{entry.etag}&quot;</ETag>{checksums}<Size>{entry.size}</Size>{owner}"
+        f"<Contents><Key>{name if _ORDINARY(name) else encode(name, url)}</Key>"
+        f"<LastModified>{xml.timestamp(mtime_ns)}</LastModified>"
+        f"<ETag>&quot;{etag}&quot;</ETag>{checksums}<Size>{size}</Size>{owner}"
         "<StorageClass>STANDARD</StorageClass></Contents>"
     )
 

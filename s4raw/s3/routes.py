@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from s4raw.s3 import buckets, completing, copying, deleting, forms, listing, multipart, objects, parts
+from s4raw.s3 import buckets, completing, copying, deleting, forms, listing, multipart, objects, parts, undelivered
 from s4raw.s3.call import Operation
 from s4raw.s3.errors import S3Error
 
@@ -29,6 +29,7 @@ PLAIN = frozenset(
 # (method, level, sub-resource) -> operation. "copy" is a PUT whose body is elsewhere (x-amz-copy-source).
 ROUTES: dict[tuple[str, str, str], Operation] = {
     ("GET", SERVICE, ""): buckets.list_buckets,
+    ("GET", SERVICE, undelivered.SUBRESOURCE): undelivered.show,
     ("PUT", BUCKET, ""): buckets.create_bucket,
     ("HEAD", BUCKET, ""): buckets.head_bucket,
     ("DELETE", BUCKET, ""): buckets.delete_bucket,

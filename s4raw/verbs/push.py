@@ -57,7 +57,7 @@ What goes where:
 How:
   --queue DIR            where accepted files are remembered (default: $S4RAW_PUSH_DIR, or s4raw/push in
                          $XDG_STATE_HOME or ~/.local/state)
-  --connections N        to a remote, kept and used at once (default: $S3DAEMON_MAX_CONNECTIONS, or 64)
+  --connections N        to a remote at once (default: $S3DAEMON_MAX_CONNECTIONS, or 192); 25 are kept warm
   --clients N            files on their way at once (default: $S3DAEMON_MAX_CLIENTS, or as many as connections)
   --connect-timeout S    (default: $S3DAEMON_CONNECT_TIMEOUT, or 5)
   --retries N            how often a request to a remote is tried, in all; who waits for it is told then (default:

@@ -1,9 +1,9 @@
-"""Verbs of the S3 daemon: s3 run, and those of the client in ``s3_client``."""
+"""Verbs of the S3 daemon: s3 run, and those of the client in ``s3_client`` and ``s3_status``."""
 
 from __future__ import annotations
 
 from s4raw.arguments import Arguments, Verb
-from s4raw.verbs import s3_client
+from s4raw.verbs import s3_client, s3_status
 
 FAMILY = """\
 The S3 daemon, and a small client of it (or of any S3 that is addressed by path).
@@ -32,14 +32,29 @@ USAGE = {
     "run": """\
 Run the S3 daemon, in the foreground, until SIGTERM or SIGINT: any S3 client can talk to it.
 
-Usage: s4raw s3 run [options] [--keys FILE]...
+Usage: s4raw s3 run [options] [--keys FILE]... [URL]
 
-Objects live below a directory, or with --ring on the ring's servers, where its own verbs see them as s4:// keys.
+Objects live below a directory, or with --ring on the ring's servers, where its own verbs see them as s4:// keys, or
+with --remote at another S3, which this daemon stands in front of: at URL, or where $S3_ENDPOINT_URL or the SDKs' own
+variables and files say, with the credentials that those say. With --write-queue what is written is kept here, seen at
+once, and reaches the remote in the background, whatever happens in between.
 
 Options:
   --address A:P        listen here (default: that of $S3D_ENDPOINT, or localhost:33333)
   --local DIR          objects live in this directory (default: $S3D_LOCAL_DIR, or s3d_data)
   --ring               objects live on the ring of the conf, each on its server
+  --remote             objects live at a remote S3: the one at URL, if that is given
+  --profile NAME       of the SDKs' files: the remote's credentials, region and endpoint
+  --remote-region NAME the remote's region
+  --remote-ca FILE     trust these certificates (PEM) of the remote, not the system's
+  --remote-virtual     name the remote's buckets in the host, as Amazon prefers it
+  --connections N      connections to the remote, at once (default: 25)
+  --write-queue        queue writes (default: $S3D_WRITE_QUEUE)
+  --queue DIR          where the queue is (default: $S3D_WRITE_QUEUE_DIR, or s3d_queue beside $S3D_LOCAL_DIR)
+  --queue-size SIZE    it holds so many bytes, as in 500G (default: $S3D_WRITE_QUEUE_MAX_SIZE, or no limit)
+  --queue-files N      so many writes (default: $S3D_WRITE_QUEUE_MAX_FILES, or no limit)
+  --queue-age S        the oldest waits for so many seconds (default: $S3D_WRITE_QUEUE_MAX_AGE, or no limit)
+  --queue-refuse       at a limit refuse writes (503 SlowDown) at once, not after 30 seconds
   -c, --conf FILE      the ring's conf (default: $S4_CONF_PATH, or ~/.s4.conf)
   --keys FILE          key pairs that clients may sign with: one ACCESS_KEY SECRET_KEY a line, or AWS's own format
                        (default: $S3D_ACCESS_KEY and $S3D_SECRET_KEY, or $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY)
@@ -64,12 +79,14 @@ Options:
 def run(arguments: Arguments) -> int:
     """Run the daemon."""
     from s4raw.s3.daemon import Options, serve
+    from s4raw.verbs.s3_remote import upstream
 
     defaults = Options()
     serve(
         Options(
             address=arguments["--address"],
             local=arguments["--local"],
+            upstream=upstream(arguments),
             ring=arguments["--ring"],
             conf=arguments["--conf"],
             keys=arguments["--keys"],
@@ -90,4 +107,4 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-VERBS: dict[str, Verb] = {"run": run, **s3_client.VERBS}
+VERBS: dict[str, Verb] = {"run": run, "status": s3_status.status, **s3_client.VERBS}

@@ -1,11 +1,11 @@
-"""Verbs of S3's client: s3 status, ls, get, put, set, presign, rm, mb, rb."""
+"""Verbs of S3's client: s3 ls, get, put, set, presign, rm, mb, rb."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from s4raw.arguments import Arguments, Verb
 from s4raw.errors import ConfError, UsageError
@@ -38,7 +38,8 @@ Show whether the daemon is there, or what is known of a bucket or an object.
 Usage: s4raw s3 status [options] [--] [TARGET]
 
 Without TARGET: its endpoint, its health and its buckets; exit code 1 if it does not answer. Of a bucket: region, time,
-tags. Of an object: size, time, ETag, type, checksums, metadata, tags.
+tags. Of an object: size, time, ETag, type, checksums, metadata, tags. Of a daemon with a write queue also what of it is
+pending, for how long, and what went wrong.
 {_TARGETS}
 Options:
   --json             print a line of JSON
@@ -183,64 +184,29 @@ def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def status(arguments: Arguments) -> int:
-    """Show whether the daemon is there, or what is known of something."""
-    key = target(arguments["TARGET"] or "")
-    with client(arguments) as s3:
-        if key.name:
-            _object_status(s3, key, arguments["--json"])
-        elif key.bucket:
-            _bucket_status(s3, key, arguments["--json"])
-        else:
-            healthy = s3.healthy()
-            found = {"endpoint": s3.endpoint, "healthy": healthy, "buckets": sum(1 for _ in s3.buckets())}
-            if arguments["--json"]:
-                write_json(**found)
-            else:
-                _show({**found, "healthy": "yes" if healthy else "no"})
-            return 0 if healthy else 1
-    return 0
-
-
-def _show(found: dict[str, object], file: TextIO | None = None) -> None:
+def show(found: Mapping[str, object], file: TextIO | None = None) -> None:
     """Lines of names and values; of many values, of names and values of their own, one each."""
     lines = []
     for name, value in found.items():
-        for text in [f"{key}={each}" for key, each in value.items()] if isinstance(value, dict) else [value]:
+        for text in _texts(value):
             lines.append(f"{f'{name}:':13}{text}\n")
     (file or sys.stdout).write("".join(lines))
 
 
-def _bucket_status(s3: Client, key: Key, as_json: bool) -> None:
-    region = s3.read("GET", key, "location=", root="LocationConstraint").text or "us-east-1"
-    created = next((bucket.time for bucket in s3.buckets() if bucket.name == key.bucket), "")
-    tags = s3.tags(key)
-    if as_json:
-        write_json(bucket=key.bucket, region=region, time=_seconds(created), tags=tags)
-    else:
-        _show({"bucket": key.bucket, "region": region, "time": _seconds(created).replace("T", " "), "tag": tags})
+def _texts(value: object) -> Sequence[object]:
+    if isinstance(value, dict):
+        return [f"{key}={each}" for key, each in value.items()]
+    return value if isinstance(value, list) else [value]
 
 
-def _object_status(s3: Client, key: Key, as_json: bool) -> None:
-    from s4raw.s3.described import known
-
-    tags = s3.tags(key)  # first, since an answer to HEAD cannot say what is wrong
-    answer = s3.request("HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"})
-    found = known(key, answer) | {"tags": tags}
-    if as_json:
-        write_json(**found)
-    else:
-        _show(_plain(found))
-
-
-def _plain(found: dict[str, object]) -> dict[str, object]:
+def plain(found: dict[str, object]) -> dict[str, object]:
     """The same as people read it."""
     names = {"bytes": "size", "checksums": "checksum", "tags": "tag"}
     plain = {names.get(name, name): value for name, value in found.items()}
     return plain | {"time": str(found["time"]).replace("T", " ")}
 
 
-def _seconds(time: str) -> str:
+def seconds(time: str) -> str:
     """A time as S3 writes it, in whole seconds."""
     return re.sub(r"\.[0-9]+Z$", "Z", time)
 
@@ -255,7 +221,7 @@ def ls(arguments: Arguments) -> int:
     with client(arguments) as s3:
         for entry in s3.objects(prefix, recursive) if prefix.bucket else s3.buckets():
             found = True
-            whole, time = f"{prefix.bucket}/{entry.name}", _seconds(entry.time)
+            whole, time = f"{prefix.bucket}/{entry.name}", seconds(entry.time)
             if not arguments["--json"]:
                 line = f"{time.replace('T', ' ')} {entry.size} {entry.name[cut:]}\n"
                 sys.stdout.write(f"  PRE {entry.name[cut:]}\n" if entry.is_prefix else line)
@@ -288,7 +254,7 @@ def get(arguments: Arguments) -> int:
             if arguments["--json"]:
                 write_json(sys.stderr, **found)
             else:
-                _show(_plain(found), sys.stderr)
+                show(plain(found), sys.stderr)
             sys.stderr.flush()
         sys.stdout.flush()
         transfer.get(s3, answer, write_all(1), answer.status == 200)
@@ -361,7 +327,6 @@ def _do(arguments: Arguments, method: str, key: Key) -> int:
 
 
 VERBS: dict[str, Verb] = {
-    "status": status,
     "ls": ls,
     "get": get,
     "put": put,

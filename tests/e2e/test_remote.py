@@ -149,13 +149,13 @@ def test_everything_goes_through_tls(tmp_path: Path) -> None:
         backend = open_remote(RemoteOptions(f"https://localhost:{port}", authorities=str(pem), connections=3, **given))
         backend.warm()
         pool = next(iter(backend._remote._pools.values()))
-        warm = {*pool._idle}
+        warm = {connection for connection, _ in pool._idle}
         backend.create_bucket(KEY.bucket)
         fd = os.open(tmp_path / "file", os.O_RDONLY)
         backend.put(KEY, FileSource(fd))
         os.close(fd)
         assert read(backend, KEY) == content
-        assert {*pool._idle} == warm, "warm connections were thrown away"
+        assert {connection for connection, _ in pool._idle} == warm, "warm connections were thrown away"
         backend.close()
         stranger = open_remote(RemoteOptions(f"https://localhost:{port}", max_attempts=1, **given))
         with pytest.raises(Exception, match=r"self.signed"):

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import CLI, children, names, thread_count, wait_for
+from conftest import CLI, children, descriptors, names, wait_for
 
 from s4raw.client import Ring
 from s4raw.errors import S4Error
@@ -30,8 +30,8 @@ def ring(new_ring):
 
 
 def sockets(pid):
-    """How many connections a worker has: a thread each."""
-    return thread_count(pid) - 1
+    """How many connections a worker has, beside the socket that it listens on."""
+    return sum(target.startswith("socket:") for target in descriptors(pid).values()) - 1
 
 
 def test_keys_that_one_worker_took_are_there_for_all(ring):

@@ -1,5 +1,6 @@
 """The S3 daemon as a process that can be killed, limited and looked at, and raw HTTP to it."""
 
+import gc
 import os
 import re
 import resource
@@ -116,6 +117,8 @@ class Daemon:
     ``tuning`` are statements that run in it before it starts; ``descriptors`` is how many it may have.
     """
 
+    keeps_port = False  # when it is started again
+
     def __init__(self, directory: Path, *options: str, tuning: str = "", descriptors: int = 0) -> None:
         self.directory = directory
         self.data = directory / "data"
@@ -151,9 +154,11 @@ class Daemon:
     def start(self) -> "Daemon":
         """Start it, or start it again."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        where = () if "--ring" in self._options else ("--local", str(self.data))
+        elsewhere = {"--ring", "--remote"} & {*self._options}
+        where = () if elsewhere else ("--local", str(self.data))
         program = ["-c", _PROGRAM.format(self._tuning)] if self._tuning else ["-m", "s4raw"]
-        arguments = [*program, "s3", "run", "--address", "127.0.0.1:0", "--anonymous", *where, *self._options]
+        address = f"127.0.0.1:{self.port if self.keeps_port else 0}"
+        arguments = [*program, "s3", "run", "--address", address, "--anonymous", *where, *self._options]
         before = self.log()
         environment = {**os.environ, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         environment.pop("S3D_ACCESS_KEY", None)
@@ -178,9 +183,13 @@ class Daemon:
         self.port = int(started[1])
         workers = int(self._options[self._options.index("--workers") + 1]) if "--workers" in self._options else 0
         wait_for(lambda: len(children(process.pid)) == workers and self.raw_health() == 200, "the daemon to serve")
-        wait_for(lambda: all(thread_count(pid) == 1 for pid in self.pids), "the health check to end")
+        wait_for(lambda: all(self.rests(pid) for pid in self.pids), "the health check to end")
         self.at_rest = {pid: (thread_count(pid), len(descriptors(pid))) for pid in self.pids}
         return self
+
+    def rests(self, pid: int) -> bool:
+        """Whether a process that has just started waits for its first client."""
+        return thread_count(pid) == 1
 
     def raw_health(self) -> int:
         with Raw(self.port) as raw:
@@ -226,6 +235,7 @@ class Daemon:
     def close_clients(self) -> None:
         while self._clients:
             self._clients.pop().close()
+        gc.collect()  # an error that is still held may hold its connection
 
     def leaks(self) -> list[str]:
         """What its processes hold beyond what they held when they had just started."""

@@ -13,6 +13,7 @@ from s4raw.net import Stream, listen
 from s4raw.objects.base import Backend, Query
 from s4raw.objects.local import open_local
 from s4raw.objects.memory import MemoryBackend
+from s4raw.objects.remote import RemoteBackend, RemoteOptions, open_remote
 from s4raw.objects.ring import RingBackend
 from s4raw.ring import Topology
 from s4raw.s3.app import App
@@ -123,3 +124,17 @@ def fails(code: str, status: int, call: Callable[..., object], **arguments: Any)
     found: dict[str, Any] = caught.value.response  # type: ignore[assignment]
     assert (found["Error"]["Code"], found["ResponseMetadata"]["HTTPStatusCode"]) == (code, status), found
     return found
+
+
+class Remote(RemoteBackend):
+    """A remote S3 that is another such application, over memory; it ends when this is closed."""
+
+    def __init__(self) -> None:
+        self._service = Service(MemoryBackend(), [])
+        self._service.__enter__()
+        given = {"region": REGION, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+        super().__init__(open_remote(RemoteOptions(self._service.endpoint, **given))._remote)
+
+    def close(self) -> None:
+        super().close()
+        self._service.__exit__()

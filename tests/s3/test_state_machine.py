@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from .plain_model import SMALLEST, Object, Upload, checksum, completed, copied, listing, md5, put
-from .service import BACKENDS, Service
+from .service import BACKENDS, Remote, Service
 
 BUCKET = "bucket"
 FAMILIES = [  # names that get into each other's way
@@ -464,17 +464,18 @@ def client_of(service: Service, boto: boto3.Session) -> BaseClient:
     return boto.client("s3", endpoint_url=service.endpoint, config=config)
 
 
-@pytest.mark.parametrize("kind, runs", [("memory", 50), ("local", 25)])
+@pytest.mark.parametrize("kind, runs", [("memory", 50), ("local", 25), ("remote", 10)])
 def test_any_history(kind: str, runs: int, tmp_path: Path, boto: boto3.Session, complaints: list[str]) -> None:
     count = 0
-    backend = BACKENDS[kind](tmp_path / "0")
+    make = BACKENDS.get(kind, lambda _: Remote())
+    backend = make(tmp_path / "0")
     with Service(backend, complaints) as service:
 
         def reopen(fresh: bool) -> None:
             nonlocal backend, count
             count += fresh
-            if fresh or kind != "memory":  # memory forgets
-                service.restart(lambda: (backend.close(), BACKENDS[kind](tmp_path / str(count)))[1])
+            if fresh or kind == "local":  # memory forgets
+                service.restart(lambda: (backend.close(), make(tmp_path / str(count)))[1])
                 backend = service.backend
 
         class Machine(History):

@@ -78,6 +78,8 @@ class Server:
                 http.respond_pieces(200, headers, 10, [b"abc"])
             case "/raise":
                 raise LookupError("a defect")
+            case "/thread":
+                http.respond(200, [("X-Thread", str(threading.get_native_id()))])
             case "/nothing":
                 pass
             case "/inject":

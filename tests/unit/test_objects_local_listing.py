@@ -15,6 +15,7 @@ from support import opened, put, timeless
 from s4raw.children import ChildrenCache, read_children
 from s4raw.keys import Key
 from s4raw.objects import attributes as codec
+from s4raw.objects import local_listing
 from s4raw.objects.base import Attributes, Query
 from s4raw.objects.local import open_local
 from s4raw.objects.local_listing import list_page
@@ -23,7 +24,7 @@ MANY = 3000
 
 
 def settle(path):
-    """Wait until a directory's last change is older than a tick of the kernel's clock."""
+    """Wait until a file's or a directory's last change is older than a tick of the kernel's clock."""
     for _ in range(1000):
         status = os.stat(path)
         if max(status.st_mtime_ns, status.st_ctime_ns) + 30_000_000 < time.time_ns():
@@ -203,7 +204,13 @@ def test_no_more_is_remembered_than_the_limit(store):
     assert cache.remembered == 2 and cache.names == 20
 
 
-def test_a_listing_shows_size_etag_and_checksums(tmp_path):
+HOUR_NS = 3600 * 10**9
+AGES = pytest.mark.parametrize("settled_ns", [HOUR_NS, -HOUR_NS], ids=["just changed", "settled"])
+
+
+@AGES
+def test_a_listing_shows_size_etag_and_checksums(tmp_path, monkeypatch, settled_ns):
+    monkeypatch.setattr(local_listing, "SETTLED_NS", settled_ns)
     backend = open_local(str(tmp_path / "data"))
     backend.create_bucket("b")
     kinds = {
@@ -228,6 +235,46 @@ def test_a_listing_shows_size_etag_and_checksums(tmp_path):
             False,
         )
         assert found.etag == kinds[name].etag if name in kinds else found.etag.endswith("-1")
+    backend.close()
+
+
+def test_old_objects_are_shown_as_new_ones_are(tmp_path, monkeypatch):
+    """They are looked at by their paths, where that is the same."""
+    backend = open_local(str(tmp_path / "data"))
+    backend.create_bucket("b")
+    names = sorted({*NAMES, "dir/a", "dir/b", "other/a", "dir", "dir/sub/a", "dir2/a"})
+    for number, name in enumerate(names):
+        backend.put(Key("b", name), Body(b"x" * number, Attributes(f"{number:032x}")))
+    for delimiter in ("", "/"):
+        pages = []
+        for settled_ns in (HOUR_NS, -HOUR_NS):
+            monkeypatch.setattr(local_listing, "SETTLED_NS", settled_ns)
+            pages.append(backend.list("b", Query(delimiter=delimiter)))
+        assert pages[0] == pages[1]
+    assert [entry.size for entry in backend.list("b", Query()).entries] == list(range(len(names)))
+    backend.close()
+
+
+def test_an_object_that_is_replaced_while_it_is_listed_is_the_old_or_the_new_one(tmp_path, monkeypatch):
+    backend = open_local(str(tmp_path / "data"))
+    backend.create_bucket("b")
+    backend.put(Key("b", "dir/key"), Body(b"old", Attributes("0" * 32)))
+    backend.put(Key("b", "dir/key2"), Body(b"old", Attributes("0" * 32)))
+    settle(backend.store.path(Key("b", "dir/key2")))
+    monkeypatch.setattr(local_listing, "SETTLED_NS", 20_000_000)
+    monkeypatch.setattr(codec, "_CHECK_MASK", 0)  # the files' numbers tell nothing
+    read, replaced = os.getxattr, []
+
+    def read_late(file, name, **options):
+        found = read(file, name, **options)
+        if not replaced and isinstance(file, str):
+            replaced.append(file)
+            backend.put(Key("b", "dir/key"), Body(b"the new one", Attributes("1" * 32)))
+        return found
+
+    monkeypatch.setattr(os, "getxattr", read_late)
+    entries = backend.list("b", Query("dir/")).entries
+    assert replaced and [(entry.size, entry.etag) for entry in entries] == [(11, "1" * 32), (3, "0" * 32)]
     backend.close()
 
 

@@ -579,11 +579,32 @@ def test_each_limit_is_one(tmp_path, limits, named):
     with opened(tmp_path / "q", limits, refuse=True) as queue:
         queue.add(stored(queue, "a", b"x" * 60))
         time.sleep(0.002)
+        order = stored(queue, "b", b"x" * 60)
         with pytest.raises(QueueFull, match=named):
-            queue.add(stored(queue, "b", b"x" * 60))
-        assert len(queue.spool.names()) == 1
+            queue.add(order)
         queue.delivered(queue.take(never).id)
-        queue.add(stored(queue, "b", b"x" * 60))
+        queue.add(order)  # its file is still there
+        assert queue.spool.has(order.path)
+
+
+def test_what_is_parked_has_no_age(tmp_path):
+    with opened(tmp_path / "q", Limits(age_seconds=0.001), refuse=True) as queue:
+        queue.add(deletion("a"))
+        time.sleep(0.002)
+        with pytest.raises(QueueFull, match="oldest"):
+            queue.add(deletion("b"))
+        queue.park(queue.take(never).id, LocalFileError("gone"))
+        queue.add(deletion("b"))
+
+
+def test_an_order_that_was_not_accepted_leaves_no_file_and_cannot_be_tried_again_without_one(queue):
+    order = stored(queue, "", b"x")
+    with pytest.raises(BadKey):
+        queue.add(order)
+    assert not queue.spool.names()
+    with pytest.raises(LocalFileError, match="not in the queue's spool"):
+        queue.add(order._replace(key=key("a")))
+    assert not queue.entries()
 
 
 def test_who_waits_for_room_is_let_in_in_turn(tmp_path, threads):
@@ -720,7 +741,13 @@ def test_closing_tells_all_who_wait(tmp_path, threads):
         results = threads.join()
         assert sorted(map(str, results)) == ["False", "the queue was closed", "the queue was closed"]
         queue.close()
-        for call in (lambda: queue.add(deletion("c")), lambda: queue.wait(entry.id), lambda: queue.drop([entry.id])):
+        spooled = Order("", key("c"), path=b"/spool/file", spooled=True)
+        for call in (
+            lambda: queue.add(spooled),
+            lambda: queue.add(deletion("c")),
+            lambda: queue.wait(entry.id),
+            lambda: queue.drop([entry.id]),
+        ):
             with pytest.raises(Busy):
                 call()
 

@@ -60,6 +60,7 @@ class QueueMachine(RuleBasedStateMachine):
         if not self.fits(size):
             with pytest.raises(QueueFull):
                 self.queue.add(order)
+            self.queue.spool.discard(order.path)
             return
         entry = self.queue.add(order)
         assert entry.id > self.last

@@ -19,6 +19,7 @@ from s4raw.errors import (
     Corrupt,
     DiskFull,
     LocalFileError,
+    NoSuchBucket,
     NoSuchUpload,
     PeerTimeout,
     PreconditionFailed,
@@ -32,6 +33,7 @@ from s4raw.objects.base import Attributes, Conditions, Part, Query
 from s4raw.objects.remote import RemoteOptions, open_remote
 from s4raw.objects.sources import FileSource
 from s4raw.remote import service
+from s4raw.remote.credentials import Account
 
 ETAG = {"ETag": '"0123"'}
 NEW = Conditions(if_none_match=["*"])
@@ -349,6 +351,26 @@ def test_a_condition_that_fails_after_a_lost_answer_is_looked_into(file, there, 
     assert server.methods() == ["PUT", "PUT", "HEAD"]
 
 
+def test_a_condition_that_fails_after_an_idle_connection_ended_is_looked_into(file):
+    acts = [says(), cut(0), error(412, "PreconditionFailed"), says(headers={"ETag": f'"{etag_of(b"mine")}"'})]
+    with remote(*acts, max_attempts=1) as (server, backend):
+        backend.put(KEY, file(b"first"))
+        backend.put(KEY, file(b"mine"), NEW)
+    assert server.methods() == ["PUT", "PUT", "PUT", "HEAD"]
+
+
+def test_a_bucket_that_is_gone_is_not_believed_in_any_more(file):
+    with remote(says(), error(404, "NoSuchBucket"), says(404, b"", {})) as (server, backend):
+        backend.put(KEY, file(b"x"))
+        with pytest.raises(NoSuchBucket):
+            backend.put(KEY, file(b"x"))
+        body = Body(b"x")
+        with pytest.raises(NoSuchBucket):
+            backend.put(KEY, body)
+        assert not body.asked
+    assert server.methods() == ["PUT", "PUT", "HEAD"]
+
+
 DONE = says(200, xml("CompleteMultipartUploadResult", "<ETag>&quot;x-1&quot;</ETag>"))
 PARTS = [Part(1, 5, etag_of(b"first"))]
 OURS = hashlib.md5(bytes.fromhex(etag_of(b"first"))).hexdigest() + "-1"
@@ -575,14 +597,12 @@ def test_an_upload_that_fails_is_given_up(file, failing):
 
 
 def test_an_upload_that_is_interrupted_is_given_up(file):
-    main = threading.main_thread().ident
-
-    once = []
+    main, once = threading.main_thread().ident, threading.Lock()
 
     def failing(visit):
         visit.read()
-        if not once:
-            once.append(signal.pthread_kill(main, signal.SIGINT))
+        if once.acquire(blocking=False):
+            signal.pthread_kill(main, signal.SIGINT)
         visit.sock.sendall(head_of(200, 0, ETAG))
         return True
 
@@ -628,6 +648,18 @@ def test_connections_are_warmed_and_used(file):
         for _ in range(3):
             backend.put(KEY, file(b"x"))
         assert server.connections == 5 and len({request.connection for request in server.asked}) == 1
+
+
+def test_what_a_burst_needed_beyond_the_warm_connections_is_closed_after_a_while(file, monkeypatch):
+    with remote(says(), connections=5, keep=2) as (_, backend):
+        backend.warm(5)
+        pool = next(iter(backend._remote._pools.values()))
+        assert pool.idle() == 5
+        backend.put(KEY, file(b"x"))
+        assert pool.idle() == 5, "a burst often comes again soon"
+        monkeypatch.setattr("s4raw.remote.pool.IDLE_SECONDS", 0.0)
+        backend.put(KEY, file(b"x"))
+        assert pool.idle() == 2
 
 
 def test_readers_and_slow_senders_keep_nobody_waiting(file):
@@ -688,3 +720,24 @@ def test_what_no_header_can_hold_is_refused_before_it_is_sent(file):
             with pytest.raises(UsageError):
                 backend.put(KEY, file(b"x", attributes))
     assert not server.asked
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "virtual", "region", "host", "path"),
+    [
+        ("http://s3.example.org:9", False, "", "s3.example.org:9", "/bucket/a//b%20"),
+        ("http://s3.example.org:9", True, "", "bucket.s3.example.org:9", "/a//b%20"),
+        ("http://s3.example.org:9", True, "eu-north-1", "bucket.s3.example.org:9", "/a//b%20"),
+        ("https://s3.us-east-1.amazonaws.com", False, "eu-north-1", "s3.eu-north-1.amazonaws.com", "/bucket/a//b%20"),
+        ("https://s3.us-east-1.amazonaws.com", True, "eu-north-1", "bucket.s3.eu-north-1.amazonaws.com", "/a//b%20"),
+    ],
+)
+def test_requests_go_to_the_host_of_their_bucket(endpoint, virtual, region, host, path):
+    account = Account(endpoint, "us-east-1", lambda: ("a", "b", ""), amazon="amazonaws" in endpoint)
+    remote = service.Remote(account, service.Manner(virtual=virtual))
+    if region:
+        remote._regions["bucket"] = region
+    place, found = remote._route(Key("bucket", "a//b "))
+    assert (place.host, found) == (host, path) and place.name == host.partition(":")[0]
+    assert remote._route(Key("bucket", ""))[1] == ("/" if virtual else "/bucket")
+    assert remote._route(Key("", ""))[0].host == endpoint.partition("//")[2]

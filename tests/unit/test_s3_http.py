@@ -246,6 +246,32 @@ def test_a_connection_too_many_is_told_so() -> None:
         assert first.ask(GET).status == 200
 
 
+def test_a_thread_serves_one_connection_after_the_other(server: Server) -> None:
+    threads = []
+    for _ in range(100):  # the next connection may be there before the thread is free
+        with Client(server) as client:
+            client.send(b"GET /thread HTTP/1.1\r\nHost: h\r\n\r\n")
+            threads.append(client.answer().headers["x-thread"])
+        if threads[-1] in threads[:-1]:
+            return
+    pytest.fail(f"each of {len(threads)} connections had a thread of its own")
+
+
+def test_connections_at_once_are_served_at_once(server: Server) -> None:
+    clients = [Client(server) for _ in range(20)]
+    try:
+        for _ in range(2):  # the second time with spare threads, if fewer than connections
+            for client in clients:
+                client.send(b"GET /thread HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert len({client.answer().headers["x-thread"] for client in clients}) == len(clients)
+            for client in clients[::2]:
+                client.sock.close()
+            clients[::2] = [Client(server) for _ in clients[::2]]
+    finally:
+        for client in clients:
+            client.sock.close()
+
+
 def test_a_drain_lets_a_request_finish_and_idle_connections_go(server: Server) -> None:
     with Client(server) as idle, Client(server) as busy:
         assert idle.ask(GET).status == busy.ask(GET).status == 200

@@ -1,0 +1,138 @@
+"""What the daemon stands in front of: a remote store, and with a write queue what is on its way there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from s4raw.errors import ConfError, S4Error
+from s4raw.log import Log
+from s4raw.net import listen
+from s4raw.objects.base import Backend
+
+if TYPE_CHECKING:
+    from s4raw.objects.remote import RemoteOptions
+    from s4raw.queue.entries import Entry, Gauges
+
+ATTEMPTS = 2  # of a request for which a client waits: it has its own
+CONNECT_SECONDS = 3.0  # so that who asks for what only the remote has soon hears that it is away
+BACKGROUND_ATTEMPTS = 3  # of one for which nobody waits; then the queue waits, and tries again
+MAX_GRACE_SECONDS = 10.0  # for what is on its way when the daemon stops: it is sent again from its start
+LOGGED_EVERY = 10  # of the failures of an order
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass
+class Upstream:
+    """Which remote it is (None: what the environment says), how it is talked to, and whether writes are queued.
+
+    ``queue`` is the directory of the write queue, None without one. It holds ``max_size`` bytes, ``max_files`` orders,
+    and the oldest waits ``max_age`` seconds (0: no limit): then writes wait for room, or with ``refuse`` are refused.
+    """
+
+    endpoint: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    connections: int = 25
+    authorities: str | None = None
+    addressing: str = "path"
+    queue: str | None = None
+    max_size: int = 0
+    max_files: int = 0
+    max_age: float = 0.0
+    refuse: bool = False
+
+
+class Front:
+    """A backend that stands in front of a remote; ``where`` is how to call it in the log."""
+
+    def __init__(self, backend: Backend, where: str, endpoint: str) -> None:
+        self.backend = backend
+        self.where = where
+        self.endpoint = endpoint
+        self.undelivered: Callable[[str, str, int], tuple[Gauges, Sequence[Entry]]] | None = None
+        self.start: Callable[[], None] = lambda: None
+
+    def check_address(self, address: str, port: int) -> None:
+        """Raises ConfError when the remote is the daemon itself, which listens there: requests would go round."""
+        there = urlsplit(self.endpoint)
+        if (there.port or _PORTS.get(there.scheme)) != port:
+            return
+        try:
+            probe = listen(there.hostname or "", 0)
+        except ConfError:
+            return  # it is another machine
+        local = probe.getsockname()[0]
+        probe.close()
+        if address in ("0.0.0.0", local):
+            raise ConfError(
+                f"the remote {self.endpoint} is this daemon itself; name another one, as in --remote URL or with "
+                "$S3_ENDPOINT_URL"
+            )
+
+
+def open_front(upstream: Upstream, name: str, held: ExitStack, log: Log, grace_seconds: float) -> Front:
+    """Open the remote, which is told ``name``, and the queue. What is to be closed goes to ``held``. Raises ConfError.
+
+    Leaving it takes up to ``grace_seconds``, and at most 10, for what is on its way to the remote.
+    """
+    from s4raw.objects.remote import RemoteOptions, open_remote
+
+    options = RemoteOptions(
+        endpoint=upstream.endpoint,
+        profile=upstream.profile,
+        region=upstream.region,
+        connections=upstream.connections,
+        keep=upstream.connections,
+        authorities=upstream.authorities,
+        addressing=upstream.addressing,
+        via=name,
+        connect_timeout=CONNECT_SECONDS,
+        max_attempts=ATTEMPTS,
+    )
+    remote = open_remote(options)
+    held.callback(remote.close)
+    front = Front(remote, f"remote {remote.endpoint}", remote.endpoint)
+    if upstream.queue is not None:
+        _add_queue(front, upstream, upstream.queue, options, held, log, grace_seconds)
+    return front
+
+
+def _add_queue(
+    front: Front,
+    upstream: Upstream,
+    directory: str,
+    options: RemoteOptions,
+    held: ExitStack,
+    log: Log,
+    grace_seconds: float,
+) -> None:
+    from s4raw.objects.queued import QueuedBackend
+    from s4raw.objects.remote import open_remote
+    from s4raw.queue.entries import Limits
+    from s4raw.queue.pusher import Pusher
+    from s4raw.queue.queue import Queue
+
+    limits = Limits(upstream.max_size, upstream.max_files, upstream.max_age)
+    queue = Queue(directory, limits, refuse=upstream.refuse)
+    held.callback(queue.close)
+    backend = QueuedBackend(front.backend, queue, os.path.join(directory, "s3"))
+    held.callback(backend.close)
+    background = open_remote(replace(options, connect_timeout=5.0, max_attempts=BACKGROUND_ATTEMPTS))
+    held.callback(background.close)
+
+    def note(entry: Entry, start: float, seconds: float, error: S4Error | None) -> None:
+        if error is not None and entry.attempts % LOGGED_EVERY == 0:
+            order = entry.order
+            log("push", f"{order.kind} {order.key.bucket}/{order.key.name!r}, attempt {entry.attempts + 1}: {error}")
+
+    pusher = Pusher(queue, lambda alias: background, workers=upstream.connections, log=note)
+    held.callback(pusher.stop, min(grace_seconds, MAX_GRACE_SECONDS))
+    front.backend = backend
+    front.start = pusher.start
+    front.undelivered = backend.undelivered
+    front.where += f", write queue {os.path.realpath(directory)} with {queue.gauges().entries} entries"

@@ -1,0 +1,221 @@
+"""Writes that are queued in front of a remote: nothing accepted is lost, and all is seen at once, whatever happens."""
+
+import hashlib
+import threading
+
+import pytest
+from botocore.exceptions import ClientError
+from conftest import wait_for
+from s3_fronts import Queueing, back_and_front, restart
+
+BUCKET = "bucket"
+PART = 5 << 20
+ODD = ["a//b", "trail/", "/lead", ".", "a/../b", "new\nline", "😀/é", "sp ace+&?#%", "x" * 1024]
+
+
+def body_of(text):
+    return (text.encode() + b"\n") * 100
+
+
+def etag_of(content):
+    return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+
+
+def names(client, **query):
+    return [entry["Key"] for entry in client.list_objects_v2(Bucket=BUCKET, **query).get("Contents", ())]
+
+
+def content(client, key):
+    return client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+def code_of(action, **arguments):
+    with pytest.raises(ClientError) as caught:
+        action(Bucket=BUCKET, **arguments)
+    return caught.value.response["Error"]["Code"]
+
+
+def put_parts(client, key, contents, **more):
+    upload = client.create_multipart_upload(Bucket=BUCKET, Key=key, **more)["UploadId"]
+    where = {"Bucket": BUCKET, "Key": key, "UploadId": upload}
+    parts = [
+        {"PartNumber": at, "ETag": client.upload_part(**where, PartNumber=at, Body=part)["ETag"]}
+        for at, part in enumerate(contents, 1)
+    ]
+    return client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})["ETag"]
+
+
+def test_writes_go_on_while_the_remote_is_away_and_survive_a_kill(tmp_path):
+    with back_and_front(tmp_path, Queueing) as (back, front):
+        client = front.client()
+        client.create_bucket(Bucket=BUCKET)
+        client.put_object(Bucket=BUCKET, Key="delivered", Body=b"delivered")
+        client.put_object(Bucket=BUCKET, Key="gone", Body=b"gone")
+        front.wait_until_delivered()
+        assert back.stop() == 0
+
+        # all is answered from the queue
+        for name in ODD:
+            told = client.put_object(
+                Bucket=BUCKET, Key=name, Body=body_of(name), Metadata={"m": "1"}, Tagging="t=1", ContentType="text/x"
+            )
+            assert told["ETag"] == etag_of(body_of(name))
+        client.put_object(Bucket=BUCKET, Key="twice", Body=b"first")
+        client.put_object(Bucket=BUCKET, Key="twice", Body=b"second")
+        large = [b"1" * PART, b"2" * 1000]
+        joined = put_parts(client, "large", large, Metadata={"m": "2"})
+        client.copy_object(Bucket=BUCKET, Key="copy", CopySource={"Bucket": BUCKET, "Key": "a//b"})
+        client.put_object_tagging(Bucket=BUCKET, Key="twice", Tagging={"TagSet": [{"Key": "new", "Value": "1"}]})
+        client.delete_object(Bucket=BUCKET, Key="gone")
+        client.put_object(Bucket=BUCKET, Key="brief", Body=b"x")
+        client.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "brief"}]})
+        client.head_bucket(Bucket=BUCKET)
+        assert code_of(client.put_object, Key="twice", Body=b"", IfNoneMatch="*") == "PreconditionFailed"
+        assert code_of(client.put_object, Key="twice", Body=b"", IfMatch=etag_of(b"first")) == "PreconditionFailed"
+        client.put_object(Bucket=BUCKET, Key="twice", Body=b"third", IfMatch=etag_of(b"second"), Tagging="new=1")
+        held = client.create_multipart_upload(Bucket=BUCKET, Key="held")["UploadId"]
+        client.upload_part(Bucket=BUCKET, Key="held", UploadId=held, PartNumber=1, Body=b"held")
+
+        def check(client):
+            for name in ODD:
+                found = client.get_object(Bucket=BUCKET, Key=name)
+                assert found["Body"].read() == body_of(name)
+                assert (found["ETag"], found["Metadata"]) == (etag_of(body_of(name)), {"m": "1"})
+                assert (found["ContentType"], found["TagCount"]) == ("text/x", 1)
+            assert content(client, "twice") == b"third" and content(client, "copy") == body_of("a//b")
+            tags = client.get_object_tagging(Bucket=BUCKET, Key="twice")["TagSet"]
+            assert tags == [{"Key": "new", "Value": "1"}]
+            assert client.head_object(Bucket=BUCKET, Key="large")["ETag"] == joined
+            found = client.get_object(Bucket=BUCKET, Key="large", Range=f"bytes={PART - 2}-{PART + 1}")
+            assert found["Body"].read() == b"1122"
+            for gone in ("gone", "brief"):
+                assert code_of(client.get_object, Key=gone) == "NoSuchKey"
+
+        def check_away(client):
+            check(client)
+            assert code_of(client.get_object, Key="delivered") == "ServiceUnavailable"
+            assert code_of(client.list_objects_v2) == "ServiceUnavailable"
+
+        check_away(client)
+        front.kill()
+        restart(front)
+        client = front.client()
+        check_away(client)
+        part = client.list_parts(Bucket=BUCKET, Key="held", UploadId=held)["Parts"][0]
+        named = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        client.complete_multipart_upload(Bucket=BUCKET, Key="held", UploadId=held, MultipartUpload=named)
+        assert content(client, "held") == b"held"
+
+        restart(back)
+        everything = sorted([*ODD, "twice", "large", "copy", "held", "delivered"], key=str.encode)
+        assert names(client) == everything
+        front.wait_until_delivered()
+        direct = back.client()
+        for each in (client, direct):
+            check(each)
+            assert names(each) == everything
+        assert not [*(tmp_path / "queue" / "spool").iterdir()]
+
+
+def test_no_answer_is_taken_back_by_a_kill(tmp_path):
+    """Threads write their own keys again and again; the front is killed at any moment, and started again."""
+    rounds, writers = 4, 3
+    with back_and_front(tmp_path, Queueing) as (back, front):
+        front.client().create_bucket(Bucket=BUCKET)
+        told = [{"put": -1, "parts": -1} for _ in range(writers)]
+        tried = [{"put": -1, "parts": -1} for _ in range(writers)]
+
+        def write(number, client, stop):
+            while not stop.is_set():
+                try:
+                    turn = tried[number]["put"] = tried[number]["put"] + 1
+                    client.put_object(Bucket=BUCKET, Key=f"put{number}", Body=b"%d " % turn * 5000)
+                    told[number]["put"] = turn
+                    turn = tried[number]["parts"] = tried[number]["parts"] + 1
+                    put_parts(client, f"parts{number}", [b"%d " % turn * 5000])
+                    told[number]["parts"] = turn
+                except Exception:  # killed in the middle
+                    if not stop.is_set():
+                        stop.wait(5)
+
+        def check(client):
+            for number in range(writers):
+                for kind in ("put", "parts"):
+                    if told[number][kind] < 0:
+                        continue
+                    found = content(client, f"{kind}{number}").split()
+                    assert len(found) == 5000 and len({*found}) == 1
+                    assert told[number][kind] <= int(found[0]) <= tried[number][kind]
+
+        for turn in range(rounds):
+            stop = threading.Event()
+            clients = [front.client() for _ in range(writers)]
+            threads = [threading.Thread(target=write, args=(at, clients[at], stop)) for at in range(writers)]
+            before = [mark["put"] for mark in told]
+            for thread in threads:
+                thread.start()
+            try:
+                wait_for(lambda before=before, turn=turn: sum(m["put"] for m in told) > sum(before) + 3 + 2 * turn)
+                front.kill()
+            finally:
+                stop.set()
+                for thread in threads:
+                    thread.join()
+            front.close_clients()
+            restart(front)
+            check(front.client())
+        front.wait_until_delivered()
+        check(front.client())
+        check(back.client())
+        assert not [*(tmp_path / "queue" / "spool").iterdir()]
+
+
+def test_status_tells_what_is_pending_and_what_fails(tmp_path, runner):
+    with back_and_front(tmp_path, Queueing) as (back, front):
+        client = front.client()
+        client.create_bucket(Bucket=BUCKET)
+        status = runner(front.endpoint)
+        assert status()["queue"]["entries"] == 0
+        client.put_object(Bucket=BUCKET, Key="there", Body=b"x")
+        front.wait_until_delivered()
+        assert back.stop() == 0
+        client.put_object(Bucket=BUCKET, Key="key", Body=b"12345")
+        client.put_object(Bucket=BUCKET, Key="key2", Body=b"1")
+        wait_for(lambda: front.queue()["entries"][0]["attempts"], "a failure")
+        found = status(code=1)
+        assert found["queue"]["entries"] == 2 and found["queue"]["size"] == 6 and "buckets" not in found
+        assert [entry["key"] for entry in found["pending"]] == [f"{BUCKET}/key", f"{BUCKET}/key2"]
+        found = status(f"{BUCKET}/key")
+        (entry,) = found["pending"]
+        assert found["bytes"] == 5 and entry["kind"] == "put" and "refused" in entry["error"]
+        assert status(f"{BUCKET}/there", code=1)["pending"] == []
+        client.delete_object(Bucket=BUCKET, Key="key")
+        found = status(f"{BUCKET}/key", code=1)
+        assert [entry["kind"] for entry in found["pending"]] == ["put", "delete"]
+        restart(back)
+        front.wait_until_delivered()
+        assert status()["buckets"] == 1 and status(f"{BUCKET}/key2")["pending"] == []
+
+
+@pytest.fixture
+def runner(tmp_path):
+    import json
+    import os
+    import subprocess
+    import sys
+
+    from s3_daemon import ACCESS_KEY, SECRET_KEY
+
+    def at(endpoint):
+        def status(*arguments, code=0):
+            command = [sys.executable, "-m", "s4raw", "s3", "status", "--json", "--endpoint", endpoint, *arguments]
+            keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+            done = subprocess.run(
+                command, capture_output=True, env=os.environ | keys, timeout=60, check=False, cwd=tmp_path
+            )
+            assert done.returncode == code, done.stderr
+            return json.loads(done.stdout)
+
+        return status
+
+    return at

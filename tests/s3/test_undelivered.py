@@ -1,0 +1,67 @@
+"""GET /?s4raw-queue: what the write queue holds, for s3 status."""
+
+import http.client
+import json
+from contextlib import closing
+from urllib.parse import quote
+
+import pytest
+
+from s4raw.keys import Key
+from s4raw.objects.base import Attributes
+from s4raw.objects.memory import MemoryBackend
+from s4raw.objects.queued import QueuedBackend
+from s4raw.queue.entries import DELETE, TAG, Order
+from s4raw.queue.queue import Queue
+
+from .service import Service
+
+
+def ask(service, query):
+    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)) as connection:
+        connection.request("GET", f"/?s4raw-queue{query}")
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+@pytest.fixture
+def queue(tmp_path):
+    queue = Queue(str(tmp_path / "queue"))
+    yield queue
+    queue.close()
+
+
+def test_the_queue_tells_what_it_holds(queue, tmp_path, complaints):
+    backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
+    for name, kind in [("a/1", TAG), ("a/1", DELETE), ("b", DELETE), ("a/2\n", TAG)]:
+        queue.add(Order("", Key("bucket", name), kind, attributes=Attributes(tags={"a": "1"} if kind == TAG else {})))
+    with Service(backend, complaints, anonymous=True, undelivered=backend.undelivered) as service:
+        status, body = ask(service, "&max-keys=3")
+        found = json.loads(body)
+        assert status == 200 and found["more"] is True
+        assert found["s4raw-queue"]["entries"] == 4 and found["s4raw-queue"]["oldest_seconds"] >= 0
+        assert [(entry["key"], entry["kind"]) for entry in found["entries"]] == [
+            *(("bucket/a/1", "tag"), ("bucket/a/1", "delete"), ("bucket/b", "delete"))
+        ]
+        assert {entry["state"] for entry in found["entries"]} == {"queued"}
+        below = json.loads(ask(service, "=&prefix=bucket%2Fa%2F")[1])
+        assert [entry["key"] for entry in below["entries"]] == ["bucket/a/1", "bucket/a/1", "bucket/a/2\n"]
+        assert json.loads(ask(service, "&prefix=other/")[1])["entries"] == []
+        for wrong in ["0", "1001", "-1", "x", "²", "9" * 30]:
+            status, body = ask(service, f"&max-keys={quote(wrong)}")
+            assert status == 400 and b"InvalidArgument" in body
+    backend.close()
+
+
+def test_without_a_queue_there_is_none_to_tell_of(complaints):
+    with Service(MemoryBackend(), complaints, anonymous=True) as service:
+        status, body = ask(service, "")
+        assert status == 501 and b"NotImplemented" in body
+    complaints.clear()
+
+
+def test_who_does_not_sign_is_told_nothing(queue, tmp_path, complaints):
+    backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
+    with Service(backend, complaints, undelivered=backend.undelivered) as service:
+        assert ask(service, "")[0] == 403
+    backend.close()

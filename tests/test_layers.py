@@ -115,7 +115,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue.files": {"errors", "objects.sources", "queue.entries"},
     "queue.queue": {
         *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal"),
-        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool"),
+        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool", "queue.together"),
+    },
+    "queue.together": {
+        *("errors", "queue.entries", "queue.files", "queue.room", "queue.rows", "queue.spool"),
     },
     "queue.outcomes": {"errors"},
     "queue.pace": set(),
@@ -313,18 +316,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "push.roots": {"errors", "queue.files"},
     "push.deliveries": {"errors"},
     "push.transfers": {"errors", "log"},
+    "push.spread": set(),
     "push.systemd": {"__init__", "unix"},
     "push.aliases": {
         *("errors", "handshake", "keys", "ring"),
         *("objects.base", "objects.remote", "objects.ring", "push.protocol"),
     },
     "push.uploader": {
-        *("__init__", "errors", "metrics", "objects.base", "objects.sources", "queue.entries", "queue.queue"),
-        *("push.aliases", "push.deliveries", "push.protocol", "push.roots"),
+        *("__init__", "errors", "metrics", "objects.base", "queue.entries", "queue.files", "queue.queue", "queue.room"),
+        *("push.aliases", "push.deliveries", "push.protocol", "push.roots", "push.spread"),
     },
     "push.session": {
         *("errors", "log", "net", "serving"),
-        *("push.deliveries", "push.protocol", "push.uploader"),
+        *("push.deliveries", "push.protocol", "push.uploader", "queue.entries"),
     },
     "push.status": {"metrics", "push.protocol", "push.uploader", "s3.http"},
     "push.daemon": {

@@ -102,12 +102,15 @@ class Names:
 
 
 def _sync_directory(path: bytes) -> None:
-    """Put the names in a directory on disk; one that may not be read is left to the file system."""
+    """Put the names in a directory on disk; one that may not be read, or cannot be, is left to the file system."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
         return
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # fsync(2): it does not do that; some file systems over a network do not
+            raise
     finally:
         os.close(fd)

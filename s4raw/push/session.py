@@ -195,9 +195,10 @@ class Session:
                 self._put(what)
             elif isinstance(what, Push):
                 outcome = next(outcomes)
-                self._put(
-                    self._accepted(what, outcome, now) if isinstance(outcome, Entry) else self._failure(outcome, plain)
-                )
+                if isinstance(outcome, Entry):
+                    self._accepted(what, outcome, now)
+                else:
+                    self._put(self._failure(outcome, plain))
             else:
                 try:
                     self._put(answer(ok=True, **self._uploader.control(what, self._is_there)))
@@ -210,13 +211,14 @@ class Session:
         self._log("error", f"client {self._stream.peer}: {''.join(traceback.format_exception(error))}")
         return refusal("internal error, see the uploader's log", plain)
 
-    def _accepted(self, push: Push, entry: Entry, since: float) -> _Pending | bytes:
-        """The answer to who handed over a file, or what it waits for; ``wait`` counts from ``since``."""
+    def _accepted(self, push: Push, entry: Entry, since: float) -> None:
+        """Put the answer to who handed over a file, or what it waits for; ``wait`` counts from ``since``."""
         if push.ack == QUEUED:
-            return answer(ok=True, id=entry.id, state=QUEUED)
+            self._put(answer(ok=True, id=entry.id, state=QUEUED))
+            return
         delivery = self._uploader.deliveries.watch(entry.id, self._waker())
+        self._put(_Pending(delivery, push.plain, None if push.wait is None else since + push.wait))
         self._uploader.look(delivery)
-        return _Pending(delivery, push.plain, None if push.wait is None else since + push.wait)
 
     def _is_there(self) -> bool:
         """Whether somebody may still wait, while something takes long; meanwhile what is done is answered."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from s4raw import __version__
-from s4raw.errors import Busy, PeerTimeout, QueueFull, S4Error
+from s4raw.errors import Busy, PeerTimeout, S4Error
 from s4raw.metrics import Counter, Gauge, Histogram, exposition
 from s4raw.objects.base import Attributes, Info
 from s4raw.push.aliases import Aliases
@@ -107,16 +107,12 @@ class Uploader:
                     self.queue.spool.discard(order.path)
 
     def _room(self, push: Push, order: Order, patience: Patience) -> Reservation:
-        deadline = None if push.wait is None else time.monotonic() + push.wait
-        while True:
-            seconds = SLICE_SECONDS if deadline is None else max(0.0, min(SLICE_SECONDS, deadline - time.monotonic()))
-            try:
-                return self.queue.reserve(order.size, seconds)
-            except QueueFull:
-                if self.queue.refuse or not patience() or (deadline is not None and time.monotonic() >= deadline):
-                    raise
+        def goes_on() -> bool:
             if self.deliveries.stopped:
                 raise Busy("the uploader is stopping")
+            return patience()
+
+        return self.queue.reserve(order.size, push.wait, goes_on)
 
     def look(self, delivery: Delivery, waited: bool = False) -> None:
         """See for oneself what became of a delivery: its end may have come before anybody watched.

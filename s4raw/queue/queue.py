@@ -100,10 +100,9 @@ class Queue:
     def reserve(
         self, size: int, timeout: float | None = None, patience: Callable[[], bool] | None = None
     ) -> Reservation:
-        """Room for an order of about so many bytes, before they are written: a context manager, to be given to ``add``.
+        """Room for an order of about so many bytes: a context manager, to be given to ``add``.
 
-        ``patience`` is asked now and then whether to wait on. Raises QueueFull when there is none in time, Busy when
-        the queue is closed.
+        ``patience`` is asked now and then whether to wait on. Raises QueueFull in the end, Busy when it is closed.
         """
         return self._room.reserve(size, 0.0 if self.refuse else timeout, patience)
 

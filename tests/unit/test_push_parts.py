@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import wait_for
 
 from s4raw import unix
 from s4raw.errors import ConfError, LocalFileError, QueueFull, S4Error
@@ -246,6 +247,38 @@ def test_an_attempt_that_failed_before_anybody_watched_is_seen(tmp_path):
         assert (delivery.done, str(delivery.error)) == (True, "told")
     finally:
         queue.close()
+
+
+def test_a_large_file_that_waits_for_room_is_not_overtaken_by_small_ones(tmp_path, monkeypatch):
+    for module in ("queue.room.PATIENCE_SECONDS", "push.uploader.SLICE_SECONDS"):
+        monkeypatch.setattr(f"s4raw.{module}", 0.001)
+    asked = threading.Semaphore(0)
+    queue = Queue(str(tmp_path / "queue"), Limits(size=100))
+    uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+
+    def accept(size: int) -> None:
+        (tmp_path / str(size)).write_bytes(b"x" * size)
+        push = parse(b"%b a/b/k%d" % (os.fsencode(tmp_path / str(size)), size))
+        list(uploader.accept([push], lambda: asked.release() is None))
+
+    accept(60)
+    threads = []
+    try:
+        for number, size in enumerate((90, 20), 1):
+            threads.append(threading.Thread(target=accept, args=(size,)))
+            threads[-1].start()
+            wait_for(lambda number=number: len(queue._room._waiting) == number or len(queue.entries()) > 1)
+        for _ in range(20):
+            assert asked.acquire(timeout=20)
+        assert [entry.order.size for entry in queue.entries()] == [60]
+        for sizes in ([90], [20]):
+            queue.delivered(queue.take(lambda: False).id)
+            wait_for(queue.entries)
+            assert [entry.order.size for entry in queue.entries()] == sizes
+    finally:
+        queue.close()
+        for thread in threads:
+            thread.join()
 
 
 def conf(directory: Path) -> Path:

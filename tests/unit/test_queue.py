@@ -247,6 +247,16 @@ def test_who_asks_for_a_name_while_its_directory_is_synced_shares_the_next_time(
     assert names._turns == {}
 
 
+def test_a_directory_that_cannot_be_synced_is_left_to_its_file_system():
+    fd = os.open("/proc", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    Names().sync(b"/proc/file")
+
+
 def test_every_commit_is_on_disk_before_it_returns(queue):
     database = queue._journal._database
     assert database.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"

@@ -156,9 +156,10 @@ class Room:
 
 
 def _wait(turn: threading.Event, timeout: float | None, patience: Callable[[], bool] | None) -> None:
+    if patience is None:
+        turn.wait(timeout)
+        return
     deadline = math.inf if timeout is None else time.monotonic() + timeout
-    while not turn.is_set() and (left := deadline - time.monotonic()) > 0:
-        if patience is None:
-            turn.wait(timeout)
-        elif not turn.wait(min(left, PATIENCE_SECONDS)) and not patience():
+    while (left := deadline - time.monotonic()) > 0:
+        if turn.wait(min(left, PATIENCE_SECONDS)) or not patience():
             return

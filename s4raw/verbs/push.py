@@ -111,7 +111,7 @@ def run(arguments: Arguments) -> int:
             max_attempts=arguments.count("--max-attempts", defaults.max_attempts),
             max_rate=_size("--max-rate", arguments["--max-rate"]),
             limits=Limits(
-                _size("--limit-bytes", arguments["--limit-bytes"] or os.environ.get("S3D_WRITE_QUEUE_MAX_SIZE")),
+                _size("--limit-bytes", arguments["--limit-bytes"], "S3D_WRITE_QUEUE_MAX_SIZE"),
                 arguments.whole("--limit-files", "S3D_WRITE_QUEUE_MAX_FILES", 0),
                 arguments.real("--limit-age", "S3D_WRITE_QUEUE_MAX_AGE", 0.0),
             ),
@@ -135,7 +135,9 @@ def _from_environment() -> tuple[str, int]:
     return host, int(port)
 
 
-def _size(name: str, text: str | None) -> int:
+def _size(name: str, text: str | None, variable: str = "") -> int:
+    if text is None and (text := os.environ.get(variable)):
+        name = f"${variable}"
     size = bytes_of(text) if text else 0
     if size is None:
         raise UsageError(f"{name} needs a size, as in 10M, got {text!r}")

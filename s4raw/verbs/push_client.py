@@ -64,7 +64,8 @@ Options:
   --json             print the result as a line of JSON
 {_COMMON}""",
     "flush": f"""\
-Try all that waits at once, and wait until all has been stored but what is parked. Exit code 1 if that took too long.
+Try all that waits at once, and wait until all has been stored but what is parked, or waits behind that for the same
+key. Exit code 1 if that took too long.
 
 Usage: s4raw push flush [options]
 

@@ -285,6 +285,11 @@ def test_a_daemon_that_cannot_start_says_why(tmp_path):
             assert reason in daemon.fails()
         finally:
             daemon.close()
+    daemon = PushDaemon(tmp_path, endpoint="http://127.0.0.1:1", environment={"S3D_WRITE_QUEUE_MAX_SIZE": "much"})
+    try:
+        assert "$S3D_WRITE_QUEUE_MAX_SIZE needs a size" in daemon.fails()
+    finally:
+        daemon.close()
 
 
 def test_systemd_accepts_the_unit(tmp_path):

@@ -142,7 +142,7 @@ class Uploader:
 
     def _behind(self, entry: Entry, waited: bool) -> Entry | None:
         """The older entry of its key because of which it does not have its turn."""
-        first = next(iter(self.queue.pending(entry.order.alias, entry.order.key)), entry)
+        first = next(iter(self.queue.pending(entry.order.alias, entry.order.key, 1)), entry)
         return first if first.id != entry.id and (first.parked or (waited and first.attempts)) else None
 
     def give_up(self, id: int, error: S4Error) -> bool:

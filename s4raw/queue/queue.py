@@ -163,10 +163,10 @@ class Queue:
             chain = self._backlog.chain((alias, *key))
             return self._entry(chain[-1]) if chain else None
 
-    def pending(self, alias: str, key: Key) -> Sequence[Entry]:
-        """All orders for a key that have not been delivered, oldest first."""
+    def pending(self, alias: str, key: Key, limit: int | None = None) -> Sequence[Entry]:
+        """The orders for a key that have not been delivered, oldest first; there may be thousands."""
         with self._lock:
-            return [self._entry(item) for item in self._backlog.chain((alias, *key))]
+            return [self._entry(item) for item in self._backlog.chain((alias, *key))[:limit]]
 
     def names(self, alias: str, bucket: str, prefix: str, after: str, limit: int) -> Sequence[Entry]:
         """The newest order of each key with the prefix, in the order of the names' UTF-8, those behind ``after``."""

@@ -463,6 +463,7 @@ def test_the_newest_of_a_key_is_the_last_that_was_not_delivered(queue):
     second = queue.add(stored(queue, "a", b"x"))
     assert queue.newest("", key("a")) == second
     assert ids(queue.pending("", key("a"))) == [first.id, second.id]
+    assert ids(queue.pending("", key("a"), 1)) == [first.id]
     assert queue.newest("other", key("a")) is None
     queue.drop([second.id])
     assert queue.newest("", key("a")) == first

@@ -167,7 +167,11 @@ class Uploader:
     def _list(self, request: List, _patience: Patience) -> dict[str, Any]:
         found = self.queue.entries(parked=request.parked, after=request.after, limit=request.limit + 1)
         flying = self.queue.in_flight()
-        entries = [_describe(each, each.id in flying) for each in found[: request.limit]]
+        parked = bool(self.queue.gauges().parked)
+        entries = [
+            _describe(each, each.id in flying, self._behind(each, False) if parked else None)
+            for each in found[: request.limit]
+        ]
         return {"entries": entries, "more": len(found) > request.limit}
 
     def _retry(self, request: Retry, _patience: Patience) -> dict[str, Any]:
@@ -246,8 +250,8 @@ class Uploader:
         return exposition([self.requests, self.connections, self._uploads, self._bytes, self._seconds, *now, info])
 
 
-def _describe(entry: Entry, in_flight: bool) -> dict[str, Any]:
-    """An entry as ``list`` shows it."""
+def _describe(entry: Entry, in_flight: bool, behind: Entry | None) -> dict[str, Any]:
+    """An entry as ``list`` shows it; ``behind`` is the parked one that it waits for."""
     order = entry.order
     waits = entry.retry_at_ns > time.time_ns()
     state = "in flight" if in_flight else "parked" if entry.parked else "waiting" if waits else "queued"
@@ -259,7 +263,7 @@ def _describe(entry: Entry, in_flight: bool) -> dict[str, Any]:
         "age_seconds": _age(entry.created_ns),
         "attempts": entry.attempts,
         "state": state,
-        "error": entry.error,
+        "error": entry.error or (f"it waits for entry {behind.id} of the same key, which is parked" if behind else ""),
     }
 
 

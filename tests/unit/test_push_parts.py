@@ -12,17 +12,18 @@ from conftest import wait_for
 
 from s4raw import unix
 from s4raw.errors import ConfError, LocalFileError, QueueFull, S4Error
+from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Info
 from s4raw.objects.sources import FileSource
 from s4raw.push.aliases import Aliases, Place, parse_alias, read_places
 from s4raw.push.deliveries import Deliveries
-from s4raw.push.protocol import parse
+from s4raw.push.protocol import List, parse
 from s4raw.push.roots import Roots
 from s4raw.push.spread import spread
 from s4raw.push.systemd import Notifier
 from s4raw.push.transfers import Transfers
 from s4raw.push.uploader import Uploader
-from s4raw.queue.entries import Limits
+from s4raw.queue.entries import DELETE, Limits, Order
 from s4raw.queue.queue import Queue
 from s4raw.remote.bodies import FileSending
 from s4raw.s3.connection import FileBody
@@ -279,6 +280,25 @@ def test_a_large_file_that_waits_for_room_is_not_overtaken_by_small_ones(tmp_pat
         queue.close()
         for thread in threads:
             thread.join()
+
+
+def test_what_waits_behind_a_parked_file_says_so(tmp_path):
+    queue = Queue(str(tmp_path / "queue"))
+    try:
+        uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+        for _ in range(2):
+            queue.add(Order("", Key("b", "k"), DELETE))
+        shown = uploader.control(List(), lambda: True)["entries"]
+        assert [(each["state"], each["error"]) for each in shown] == [("queued", ""), ("queued", "")]
+        first = queue.take(lambda: False)
+        queue.park(first.id, S4Error("no"))
+        shown = uploader.control(List(), lambda: True)["entries"]
+        assert [(each["state"], each["error"]) for each in shown] == [
+            ("parked", "no"),
+            ("queued", f"it waits for entry {first.id} of the same key, which is parked"),
+        ]
+    finally:
+        queue.close()
 
 
 def conf(directory: Path) -> Path:

@@ -371,6 +371,13 @@ def test_a_bucket_that_is_gone_is_not_believed_in_any_more(file):
     assert server.methods() == ["PUT", "PUT", "HEAD"]
 
 
+def test_a_bucket_that_may_not_be_looked_at_is_not_said_to_be_made():
+    acts = says(403, b"", {}), error(409, "BucketAlreadyExists")
+    with remote(*acts) as (server, backend), pytest.raises(Refused, match="why") as raised:
+        backend.create_bucket(KEY.bucket)
+    assert raised.value.s3_code == "BucketAlreadyExists" and server.methods() == ["HEAD", "PUT"]
+
+
 DONE = says(200, xml("CompleteMultipartUploadResult", "<ETag>&quot;x-1&quot;</ETag>"))
 PARTS = [Part(1, 5, etag_of(b"first"))]
 OURS = hashlib.md5(bytes.fromhex(etag_of(b"first"))).hexdigest() + "-1"

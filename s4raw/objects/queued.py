@@ -15,6 +15,7 @@ from itertools import islice
 from s4raw.blocks import Record
 from s4raw.disk import DataDirectory, disk_errors
 from s4raw.errors import (
+    BucketNotEmpty,
     Busy,
     ConnectionLost,
     NoSuchBucket,
@@ -107,11 +108,10 @@ class QueuedBackend:
 
     def create_bucket(self, name: str) -> bool:
         """Make a bucket at the remote; False when it was there already."""
-        with self._locks.bucket(name):
-            asked_at = self._known.moment
-            made = self._remote.create_bucket(name)
-            self._known.add(Bucket(name, time.time_ns()) if made else self._remote.bucket(name), asked_at)
-            return made
+        asked_at = self._known.moment  # and no lock: a remote that is silent must not hold up who writes
+        made = self._remote.create_bucket(name)
+        self._learn(Bucket(name, time.time_ns()) if made else self._remote.bucket(name), asked_at)
+        return made
 
     def bucket(self, name: str) -> Bucket:
         """A bucket of the remote; while that is away, as it was last seen."""
@@ -126,8 +126,18 @@ class QueuedBackend:
             if last is None or not _is_away(error):
                 raise
             return last
-        self._known.add(found, asked_at)
+        self._learn(found, asked_at)
         return found
+
+    def _learn(self, found: Bucket, asked_at: int) -> None:
+        """Remember a bucket, without its tags where the remote refuses them: whoever may write may not see all."""
+        try:
+            tags = dict(found.tags)
+        except Refused as error:
+            if _is_away(error):
+                raise
+            tags = {}
+        self._known.add(found._replace(tags=tags), asked_at)
 
     def tag_bucket(self, name: str, tags: Mapping[str, str]) -> None:
         """Replace a bucket's tags, at the remote."""
@@ -140,6 +150,8 @@ class QueuedBackend:
         Objects that are pending count; deletes that are pending in it are done first. Raises Busy or PeerTimeout when
         what is on its way does not end.
         """
+        if self.list(name, Query(limit=1)).entries:  # before all writes wait, perhaps for a remote that is silent
+            raise BucketNotEmpty(f"there are objects in the bucket {name}")
         with self._locks.bucket(name):
             deleted_ns = time.time_ns()
             delete_bucket(self._remote, self._queue, self._alias, name, self.list, self._known.forget)

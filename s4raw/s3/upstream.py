@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 2  # of a request for which a client waits: it has its own
 CONNECT_SECONDS = 3.0  # so that who asks for what only the remote has soon hears that it is away
 BACKGROUND_ATTEMPTS = 3  # of one for which nobody waits; then the queue waits, and tries again
+DELETES_AT_ONCE = 16  # of one request that deletes many objects: each takes the remote a round trip
 MAX_GRACE_SECONDS = 10.0  # for what is on its way when the daemon stops: it is sent again from its start
 LOGGED_EVERY = 10  # of the failures of an order
 _PORTS = {"http": 80, "https": 443}

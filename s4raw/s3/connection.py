@@ -10,8 +10,10 @@ import errno
 import http.client
 import os
 import re
+import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from s4raw import net
@@ -136,10 +138,11 @@ class Connection:
         self._read_seconds = read_seconds
         self._sock: Any = None
         self._rest = b""  # received, and not read yet
+        self._cut = False
         self.kept = self.used = self.answered = False
 
     def open(self) -> None:
-        """Connect. Raises Unreachable."""
+        """Connect. Raises Unreachable, ConnectionLost."""
         place = self.place
         if place.secure:
             opener: http.client.HTTPConnection = http.client.HTTPSConnection(
@@ -156,6 +159,8 @@ class Connection:
             opener.close()
             raise
         self._sock = opener.sock
+        if self._cut:
+            raise ConnectionLost("the connection was cut off")
         self._sock.settimeout(self._read_seconds)
         net.keep_alive(self._sock, KEEP_ALIVE_SECONDS)
         self._rest, self.kept, self.used = b"", True, False
@@ -166,6 +171,13 @@ class Connection:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
+
+    def cut_off(self) -> None:
+        """End it for the thread that uses it: whatever that waits for is lost. From any other thread."""
+        self._cut = True
+        if (sock := self._sock) is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not TLS's own, which would need the user's leave
 
     def fileno(self) -> int:
         """The descriptor of the open connection."""

@@ -102,7 +102,7 @@ def serve(options: Options) -> None:
         app = App(backend, settings, log=log, access_log=partial(log, "access") if options.access_log else None)
         running.run(
             listener,
-            partial(_serve, options, app, listener, wrap, log),
+            partial(_serve, options, app, listener, wrap, log, front.cut_off if front else lambda: None),
             count=options.workers,
             lifeline=options.lifeline_fd,
             grace_seconds=options.grace_seconds,
@@ -116,6 +116,7 @@ def _serve(
     listener: Socket,
     wrap: Callable[[Socket, str], Stream],
     log: Log,
+    cut_off: Callable[[], None],
     lifeline: int | None,
     connected: Callable[[int], int],
     may_accept: Callable[[], bool],
@@ -132,6 +133,7 @@ def _serve(
         lifeline=lifeline,
         connected=connected,
         may_accept=may_accept,
+        cut_off=cut_off,
     )
 
 

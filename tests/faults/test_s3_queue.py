@@ -1,10 +1,14 @@
 """Writes that are queued in front of a remote: nothing accepted is lost, and all is seen at once, whatever happens."""
 
 import hashlib
+import os
+import signal
 import threading
+import time
+from contextlib import suppress
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from conftest import wait_for
 from s3_fronts import Queueing, back_and_front, restart
 
@@ -115,6 +119,32 @@ def test_writes_go_on_while_the_remote_is_away_and_survive_a_kill(tmp_path):
             check(each)
             assert names(each) == everything
         assert not [*(tmp_path / "queue" / "spool").iterdir()]
+
+
+def test_a_front_whose_remote_is_silent_stops_in_time(tmp_path):
+    with back_and_front(tmp_path, Queueing, "--grace", "1") as (back, front):
+        client = front.client()
+        client.create_bucket(Bucket=BUCKET)
+
+        def ask():
+            with suppress(BotoCoreError):
+                client.list_objects_v2(Bucket=BUCKET)
+
+        os.kill(back.pid, signal.SIGSTOP)
+        try:
+            waiting = threading.Thread(target=ask)
+            waiting.start()
+            client.put_object(Bucket=BUCKET, Key="key", Body=b"x")
+            time.sleep(0.5)  # until the remote was asked
+            began = time.monotonic()
+            assert front.stop() == 0
+            assert time.monotonic() - began < 20
+        finally:
+            os.kill(back.pid, signal.SIGCONT)
+        waiting.join()
+        restart(front)
+        assert content(front.client(), "key") == b"x"
+        front.wait_until_delivered()
 
 
 def test_no_answer_is_taken_back_by_a_kill(tmp_path):

@@ -15,6 +15,7 @@ from scripted import Scripted, Visit, head_of
 
 from s4raw.errors import (
     BadRange,
+    Cancelled,
     ConnectionLost,
     Corrupt,
     DiskFull,
@@ -676,6 +677,36 @@ def test_readers_and_slow_senders_keep_nobody_waiting(file):
 
 
 # where to
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_who_waits_for_a_silent_server_is_cut_off(file, connected):
+    arrived, over = threading.Event(), threading.Event()
+
+    def silent(visit):
+        arrived.set()
+        return over.wait(20)
+
+    acts = (says(), silent) if connected else (silent,)
+    with remote(*acts) as (_, backend):
+        if connected:
+            backend.put(KEY, file(b"x"))
+        told = []
+
+        def ask():
+            with pytest.raises((ConnectionLost, Cancelled)) as raised:
+                backend.head(KEY)
+            told.append(raised.value)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert arrived.wait(10)
+        backend.cut_off()
+        thread.join(5)
+        over.set()
+        assert told
+        with pytest.raises(Cancelled):
+            backend.head(KEY)
 
 
 def test_a_bucket_of_another_region_is_asked_there(file):

@@ -14,17 +14,7 @@ from itertools import islice
 
 from s4raw.blocks import Record
 from s4raw.disk import DataDirectory, disk_errors
-from s4raw.errors import (
-    BucketNotEmpty,
-    Busy,
-    ConnectionLost,
-    NoSuchBucket,
-    NoSuchKey,
-    PeerTimeout,
-    Refused,
-    S4Error,
-    Unreachable,
-)
+from s4raw.errors import BucketNotEmpty, Busy, NoSuchBucket, NoSuchKey, S4Error
 from s4raw.keys import Key, check_key
 from s4raw.objects.base import (
     ALWAYS,
@@ -46,7 +36,7 @@ from s4raw.objects.base import (
 )
 from s4raw.objects.emptying import delete_bucket
 from s4raw.objects.key_locks import KeyLocks
-from s4raw.objects.known_buckets import KnownBuckets
+from s4raw.objects.known_buckets import KnownBuckets, is_away
 from s4raw.objects.local_parts import LocalUploads
 from s4raw.objects.overlay_listing import list_page
 from s4raw.objects.pending import Pending, View, tagged
@@ -110,7 +100,7 @@ class QueuedBackend:
         """Make a bucket at the remote; False when it was there already."""
         asked_at = self._known.moment  # and no lock: a remote that is silent must not hold up who writes
         made = self._remote.create_bucket(name)
-        self._learn(Bucket(name, time.time_ns()) if made else self._remote.bucket(name), asked_at)
+        self._known.add(Bucket(name, time.time_ns()) if made else self._remote.bucket(name), asked_at)
         return made
 
     def bucket(self, name: str) -> Bucket:
@@ -123,21 +113,11 @@ class QueuedBackend:
             raise
         except S4Error as error:
             last = self._known.get(name)
-            if last is None or not _is_away(error):
+            if last is None or not is_away(error):
                 raise
             return last
-        self._learn(found, asked_at)
+        self._known.add(found, asked_at)
         return found
-
-    def _learn(self, found: Bucket, asked_at: int) -> None:
-        """Remember a bucket, without its tags where the remote refuses them: whoever may write may not see all."""
-        try:
-            tags = dict(found.tags)
-        except Refused as error:
-            if _is_away(error):
-                raise
-            tags = {}
-        self._known.add(found._replace(tags=tags), asked_at)
 
     def tag_bucket(self, name: str, tags: Mapping[str, str]) -> None:
         """Replace a bucket's tags, at the remote."""
@@ -325,14 +305,23 @@ class QueuedBackend:
             self._need(key.bucket)
             view = self._pending.look(key)
             if view is not None and view.deleted:
+                self._drop_failed(key)
                 return False
             if conditions is not ALWAYS:
                 info = self._there(key)
                 if info is None:
                     return False
                 conditions.check(info, reading=False)
-            self._queue.add(Order(self._alias, key, DELETE), timeout=self._wait_seconds)
+            failed = any(entry.attempts for entry in self._queue.pending(self._alias, key))
+            room = self._queue.reserve(0, self._wait_seconds, always=failed)
+            self._queue.add(Order(self._alias, key, DELETE), room=room)
+            self._drop_failed(key)
             return True
+
+    def _drop_failed(self, key: Key) -> None:
+        """Drop what failed and is to be deleted: what the remote never takes would hold up its delete for ever."""
+        before = self._queue.pending(self._alias, key)[:-1]
+        self._queue.drop([entry.id for entry in before if entry.attempts])
 
     # Multipart uploads: in parts, here
 
@@ -391,13 +380,6 @@ def _tries(key: Key) -> Iterator[int]:
             time.sleep(_PAUSE_SECONDS)
         yield at
     raise Busy("the object was delivered or replaced again and again while it was opened", key=str(key))
-
-
-def _is_away(error: S4Error) -> bool:
-    """Whether an error says nothing but that the remote cannot be asked now."""
-    if isinstance(error, Refused):
-        return error.http >= 500
-    return isinstance(error, Unreachable | ConnectionLost | PeerTimeout)
 
 
 def _of(view: View) -> Info:

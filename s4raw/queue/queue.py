@@ -107,12 +107,13 @@ class Queue:
 
     # -- putting in
 
-    def reserve(self, size: int, timeout: float | None = None) -> Reservation:
+    def reserve(self, size: int, timeout: float | None = None, always: bool = False) -> Reservation:
         """Room for an order of about so many bytes, before they are written: a context manager, to be given to ``add``.
 
-        Raises QueueFull when there is none in time, Busy when the queue is closed.
+        There is ``always`` room for what lets others leave. Raises QueueFull when there is none in time, Busy when the
+        queue is closed.
         """
-        return self._room.reserve(size, 0.0 if self.refuse else timeout)
+        return self._room.reserve(size, 0.0 if self.refuse else timeout, always)
 
     def add(
         self, order: Order, *, timeout: float | None = None, room: Reservation | None = None, fd: int | None = None

@@ -61,16 +61,17 @@ class Room:
         self._waiting: deque[_Waiting] = deque()
         self._closed = False
 
-    def reserve(self, size: int, timeout: float | None) -> Reservation:
+    def reserve(self, size: int, timeout: float | None, always: bool = False) -> Reservation:
         """Room for one order, at the latest after so many seconds (None: for as long as it takes).
 
-        An order that is larger than the limit is let in when there is no other. Raises QueueFull, Busy when closed.
+        An order that is larger than the limit is let in when there is no other; ``always`` lets it in whatever there
+        is. Raises QueueFull, Busy when closed.
         """
         with self._lock:
             if self._closed:
                 raise Busy("the queue is closed")
             reason = self._lacking(size)
-            if not self._waiting and not reason:
+            if always or (not self._waiting and not reason):
                 return self._grant(size)
             if timeout is not None and timeout <= 0:
                 raise QueueFull(f"the queue is full: {reason or 'others wait for room'}")

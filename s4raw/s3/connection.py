@@ -10,7 +10,6 @@ import errno
 import http.client
 import os
 import re
-import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,6 +25,7 @@ SENT = 1 << 20  # bytes of a body that must get away within the time that a serv
 ENCRYPTED = 256 << 10  # bytes of a file that are read at once where sendfile cannot be
 MAX_HEAD = 128 << 10
 KEEP_ALIVE_SECONDS = 30
+BOTH_WAYS = 2  # SHUT_RDWR
 NO_BODY = (204, 304)
 _DISK = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)  # what only a file can fail with
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (.*))?")
@@ -176,8 +176,11 @@ class Connection:
         """End it for the thread that uses it: whatever that waits for is lost. From any other thread."""
         self._cut = True
         if (sock := self._sock) is not None:
+            plain: Any = sock
+            if self._context is not None:
+                plain = super(ssl.SSLSocket, sock)  # TLS's own way would need the leave of who uses it
             with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not TLS's own, which would need the user's leave
+                plain.shutdown(BOTH_WAYS)
 
     def fileno(self) -> int:
         """The descriptor of the open connection."""

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import wait_for
 from objects_support import KEY, Body, begin, etag_of, expected, names, plain, put, read, shown, whole
 from queued_support import Front, Strange, quick_directory
 from support import at_once
@@ -252,6 +253,23 @@ def test_a_full_queue_refuses_and_leaves_nothing_behind(front):
     front.deliver()
     front.backend.complete(OTHER, upload, parts, whole(parts))
     assert read(front.backend, OTHER) == b"onetwo"
+
+
+def test_what_the_remote_never_takes_can_be_deleted_although_the_queue_is_full(front):
+    reopened(front, Limits(files=1))
+    put(front.backend, KEY, b"x")
+    store = front.remote.put
+
+    def refuse(*arguments):
+        raise Refused("not this one")
+
+    front.remote.put = refuse
+    with front.pushing():
+        wait_for(lambda: front.queue.gauges().failures)
+        wait_for(lambda: front.queue.in_flight() or front.backend.delete(KEY))
+        wait_for(lambda: not front.queue.entries() or (front.backend.delete(KEY), False)[1])
+        front.remote.put = store
+        put(front.backend, OTHER, b"y")
 
 
 @pytest.mark.parametrize("meanwhile", ["delivered", "deleted", "replaced"])

@@ -21,9 +21,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 NODES, EACH = 9, 20
 SMALL, LARGE, QUICK_LARGE = 64 * KIB, 16 * MIB, 2 * MIB
 AT_ONCE = 25
-WIDE = 192  # a connection for each file; s5cmd has 256 workers unless it is told otherwise
-DEFAULT_CONNECTIONS = 64  # the daemon's
-OURS, OURS_WIDE, OURS_NARROW = "s4raw push", f"s4raw push, {WIDE} connections", f"s4raw push, {AT_ONCE} connections"
+DEFAULT_CONNECTIONS = 192  # the daemon's; s5cmd has 256 workers unless it is told otherwise
+OURS, OURS_NARROW = "s4raw push", f"s4raw push, {AT_ONCE} connections"
 AWS, AWS_TREE, BOTO3 = f"aws s3 cp, {AT_ONCE} at a time", "aws s3 cp --recursive", f"boto3, {AT_ONCE} threads"
 S5CMD, S5CMD_NARROW, RCLONE = "s5cmd", f"s5cmd, {AT_ONCE} workers", f"rclone copy, {AT_ONCE} transfers"
 SMALL_TOTAL, SMALL_P99, SMALL_SPEED = 1.5, 1.0, 2.0
@@ -156,9 +155,8 @@ class Scene:
 
     def ours(self) -> list[Side]:
         """The daemon, and a ``send.py`` for each node."""
-        others = {OURS_WIDE: WIDE, OURS_NARROW: AT_ONCE}
-        sides = [self._ours(name, count, "--connections", str(count)) for name, count in others.items()]
-        return [self._ours(OURS, DEFAULT_CONNECTIONS), *sides]
+        narrow = self._ours(OURS_NARROW, AT_ONCE, "--connections", str(AT_ONCE))
+        return [self._ours(OURS, DEFAULT_CONNECTIONS), narrow]
 
     def _ours(self, name: str, connections: int, *arguments: str) -> Side:
         daemon = Pushd(self.lab, self.afar.endpoint, arguments)

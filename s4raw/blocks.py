@@ -6,15 +6,17 @@ records have about 4 KiB for them. See ``digest`` for the tree that blocks are n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from struct import Struct
 
-from s4raw.digest import DIGEST_SIZE, LEAF, Digest, fold, root
+from s4raw.digest import DIGEST_SIZE, LEAF, Digest, digest, digest_file, fold, root
 from s4raw.errors import BadRange, Corrupt
 from s4raw.record import NamedTuple
 
 MAX_BLOCKS = 128
 RECORD_VERSION, XXH3_128_TREE = 2, 2
+_AT_ONCE = 64 << 10  # bytes of a file that are read into new memory
 _ONE_LEAF = bytes((RECORD_VERSION, XXH3_128_TREE, 0, 0))
 _RECORD = Struct(f"<BBBxQ{DIGEST_SIZE}s")
 
@@ -42,6 +44,15 @@ class Record(NamedTuple):
     def of(cls, state: Digest) -> Record:
         """The record of content that has been hashed."""
         return cls.of_leaves(state.size, state.leaves())
+
+    @classmethod
+    def of_file(cls, fd: int) -> Record:
+        """The record of the file behind ``fd``, which is read from its start. Raises OSError."""
+        size = os.fstat(fd).st_size
+        if size > _AT_ONCE:
+            return cls.of(digest_file(fd))
+        content = os.pread(fd, size, 0)
+        return cls(len(content), digest(content))
 
     @classmethod
     def of_leaves(cls, size: int, leaves: bytes) -> Record:

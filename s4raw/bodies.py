@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from s4raw import wire
 from s4raw.blocks import Record
 from s4raw.connection import Connection
-from s4raw.digest import DIGEST_SIZE, LEAF, Buffer, Digest, digest, root, verify
+from s4raw.digest import DIGEST_SIZE, LEAF, Buffer, Digest, digest, room, root, verify
 from s4raw.errors import Corrupt, LocalFileError, ProtocolError
 from s4raw.keys import Key
 from s4raw.net import FileSlice
@@ -86,7 +86,7 @@ def send_range(
     It goes out by sendfile; reading it for the digest (``state``), a frame ahead, is all this process sees of it. If it
     has more than DATA_SIZE bytes, no other answer may be under way.
     """
-    buffer = memoryview(bytearray(LEAF))
+    buffer = room()
     request = _begin(connection, opcode, **fields)
     for offset in range(start, end, DATA_SIZE):
         stop = min(offset + DATA_SIZE, end)
@@ -114,7 +114,7 @@ def send_stream(connection: Connection, key: Key, fd: int, moved: Moved = not_to
 
 
 def _chunks(fd: int) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(LEAF))
+    buffer = room()
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     while True:
@@ -211,7 +211,7 @@ def receive_pieces(connection: Connection, frame: Frame, key: Key) -> Iterator[t
 
     A block is verified before its last piece is given. Raises Corrupt: then what was given of it must be thrown away.
     """
-    buffer = memoryview(bytearray(min(LEAF, frame.body_length)))
+    buffer = room(min(LEAF, frame.body_length))
     record = described(frame, frame.body_length, connection.server)
     for length, expected in record.pieces(0, record.size):
         state = Digest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from s4raw.digest import LEAF
+from s4raw.digest import room
 
 KEPT_BUFFERS = 8
 
@@ -21,7 +21,7 @@ class Buffers:
         try:
             return self._kept.pop()
         except IndexError:
-            return memoryview(bytearray(LEAF))
+            return room()
 
     def give(self, buffer: memoryview) -> None:
         """Give back a buffer that nobody looks at any more."""

@@ -34,9 +34,10 @@ from s4raw.errors import (
     Unreachable,
 )
 from s4raw.events import MAX_STDERR, Attempt, Event, Planned
+from s4raw.nearby import Nearby
 from s4raw.node import Node
 from s4raw.plans import Shape
-from s4raw.procs import Cancellation, Outcome
+from s4raw.procs import Cancellation, Outcome, prepare_thread
 from s4raw.shipping import Parcel, Shipping
 from s4raw.tasks import Task
 
@@ -115,6 +116,8 @@ class MapCall:
         self._files = ExitStack()
         self.cancellation = Cancellation()
         self._files.callback(self.cancellation.close)
+        self._nearby = Nearby(node.store.data, node.ring, self.cancellation)
+        self._files.callback(self._nearby.close)
         self._shipping = Shipping(node.ring, self.cancellation)
         for hook in (self._wake, self._shipping.wake):
             self._files.enter_context(self.cancellation.calling(hook))
@@ -217,6 +220,7 @@ class MapCall:
             self._files.close()
 
     def _work(self) -> None:
+        prepare_thread()
         try:
             while (trial := self._next_trial()) is not None:
                 self._try(trial)
@@ -277,7 +281,10 @@ class MapCall:
         with self._changed:
             self._running[trial] = str(task.key)
         try:
-            return list(run_task(self._node, task, self._request, self.cancellation, scratch.path, again, trial.ended))
+            ended, nearby = trial.ended, self._nearby
+            return list(
+                run_task(self._node, task, self._request, self.cancellation, scratch.path, again, nearby, ended)
+            )
         finally:
             trial.seconds = time.monotonic() - trial.began
             with self._changed:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from s4raw import bulk
 from s4raw.errors import CommandFailed, CommandTimeout
 from s4raw.keys import Key
+from s4raw.nearby import Nearby
 from s4raw.node import Node
 from s4raw.procs import Cancellation, Command, Outcome, Sink, run
 from s4raw.store import Store
@@ -86,14 +87,15 @@ def run_task(
     cancellation: Cancellation,
     cwd: str,
     again: bool,
+    nearby: Nearby,
     ended: Callable[[Outcome], None],
 ) -> Sequence[bulk.Item]:
     """Run one command of a map call in the empty directory ``cwd``, and publish what it made here.
 
-    Returns the files that are still to be sent to other servers; ``again`` is for ``Task.finish``. ``ended`` is told
-    how the command has ended. Raises CommandFailed, KeyExists, DiskFull and others.
+    Returns the files that are still to be sent to other servers; ``again`` and ``nearby`` are for ``Task.finish``.
+    ``ended`` is told how the command has ended. Raises CommandFailed, KeyExists, DiskFull and others.
     """
-    with node.store.draft() as stdout:
+    with task.stdout() as stdout:
         stdin = task.stdin()
         try:
             environment = node.command_environment(task.key, cwd)
@@ -107,7 +109,7 @@ def run_task(
             message = f"the command exited with {outcome.status}"
             raise CommandFailed(message, key=str(task.key), detail=outcome.stderr, status=outcome.status)
         cancellation.check()
-        return task.finish(stdout, cwd, again)
+        return task.finish(stdout, cwd, again, nearby)
 
 
 def _timeout(outcome: Outcome, key: Key, seconds: float) -> CommandTimeout:

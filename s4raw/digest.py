@@ -20,6 +20,16 @@ LEAF = 1 << 20  # bytes; also a good size for a buffer: it stays in the L2 cache
 Buffer = bytes | bytearray | memoryview
 
 
+def room(size: int = LEAF) -> memoryview:
+    """New memory for bytes that are read from a file or a socket.
+
+    It begins 64 bytes into a page. Large memory that Python asks for begins 16 bytes into one, and what the kernel
+    copies there from the start of a page comes half as fast: on many processors a load waits for the store before it if
+    their addresses are the same but for the number of the page.
+    """
+    return memoryview(bytearray(size + 48))[48:]
+
+
 class Digest:
     """The digest of content that comes in pieces. ``size`` is how many bytes have come."""
 
@@ -97,7 +107,7 @@ def digest_file(fd: int, start: int = 0, end: int | None = None) -> Digest:
     Reads with ``preadv`` into one buffer, so the file's position does not move.
     """
     end = os.fstat(fd).st_size if end is None else end
-    buffer = memoryview(bytearray(min(LEAF, end - start)))
+    buffer = room(min(LEAF, max(0, end - start)))
     state = Digest()
     while start + state.size < end and (
         count := os.preadv(fd, [buffer[: end - start - state.size]], start + state.size)

@@ -19,6 +19,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ JOB_VARIABLE = "S4RAW_DATA"  # in the environment of every command: the data dir
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_SWEEPS = 10
 _PROBE = "user.s4raw.probe"
+_GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHY = 0x80086601, 0x40086602, 0x20000  # linux/fs.h: FS_IOC_GETFLAGS, FS_TOPDIR_FL
 
 
 class disk_errors:
@@ -60,6 +62,23 @@ def disk_error(error: OSError, key: Key | None = None) -> S4Error:
     return StoreError(f"the disk failed: {error.strerror} (errno {error.errno})", key=name)
 
 
+class Draft:
+    """A ``with`` block that has an unnamed file. (A generator would do, in three times the time.)"""
+
+    __slots__ = ("_directory", "_fd")
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> int:
+        with disk_errors():
+            self._fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
 class DataDirectory:
     """An opened and locked data directory. ``root`` and ``tmp`` are descriptors, ``path`` and ``tmp_path`` names."""
 
@@ -70,9 +89,9 @@ class DataDirectory:
         self._descriptors: list[int] = []
         try:
             os.makedirs(self.tmp_path, exist_ok=True)
-            self.root = self._keep(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            self.tmp = self._keep(os.open(self.tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            self._open_both()
             os.close(self._open("_removals"))
+            self._spread()
             self._take_lock()
             self._check_format()
             self._sweep()
@@ -83,6 +102,52 @@ class DataDirectory:
         except BaseException:
             self.close()
             raise
+
+    def _spread(self) -> None:
+        """Ask ext4 to lay the directories of commands out in parts of the disk that have room (``chattr +T``).
+
+        It looks for a free inode near the directory of a new file, and passes over all that were freed in the last five
+        minutes, one by one: after 8,000 keys were deleted a new file beside them takes ten times as long.
+        """
+        with suppress(OSError):  # another file system
+            flags = bytearray(8)
+            fcntl.ioctl(self.tmp, _GET_FLAGS, flags)
+            wanted = int.from_bytes(flags[:4], sys.byteorder) | _TOP_OF_HIERARCHY
+            fcntl.ioctl(self.tmp, _SET_FLAGS, wanted.to_bytes(4, sys.byteorder) + flags[4:])
+
+    @classmethod
+    def visit(cls, path: str) -> DataDirectory:
+        """Open the directory of another server, which has it locked, to publish keys there. Raises OSError."""
+        data = cls.__new__(cls)
+        data.path, data._descriptors = path, []
+        data.tmp_path = os.path.join(path, "_tmp")
+        try:
+            data._open_both()
+        except OSError:
+            data.close()
+            raise
+        return data
+
+    def _open_both(self) -> None:
+        self.root = self._keep(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        self.tmp = self._keep(os.open(self.tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+
+    def identity(self) -> bytes:
+        """What no other directory has, as long as this machine runs: the same for all who mean this one."""
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            boot = file.read(80).strip()
+        status = os.fstat(self.root)
+        return b"%b %d %d" % (boot, status.st_dev, status.st_ino)
+
+    def is_ours(self) -> bool:
+        """Whether it belongs to this user, and has the format of this version."""
+        if os.fstat(self.root).st_uid != os.geteuid():
+            return False
+        try:
+            with open(os.path.join(self.path, "_format"), encoding="utf-8", errors="replace") as file:
+                return file.read(80) == FORMAT
+        except OSError:
+            return False
 
     def _keep(self, fd: int) -> int:
         self._descriptors.append(fd)

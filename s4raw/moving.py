@@ -8,7 +8,7 @@ from s4raw import bodies, wire
 from s4raw.bodies import Moved, Sent, not_told
 from s4raw.client import Ring
 from s4raw.connection import Connection
-from s4raw.digest import LEAF
+from s4raw.digest import room
 from s4raw.errors import ConnectionLost, KeyExists, NoSuchKey, PeerTimeout, S4Error, UsageError
 from s4raw.keys import Key
 
@@ -69,7 +69,7 @@ def copy(ring: Ring, source: Key, target: Key, moved: Moved = not_told) -> int:
 
 
 def _chunks(ring: Ring, key: Key) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(LEAF))
+    buffer = room()
     with ring.open(key) as file:
         while count := file.readinto(buffer):
             yield buffer[:count]

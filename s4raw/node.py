@@ -28,24 +28,25 @@ class Node:
     me: str
     cpu: Slots
     log: Log
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[bytes, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.objects = LocalBackend(self.store)
         self.uploads = Uploads(self.store)
         self.jobs = Jobs(self.store.data.path)
-        self.environment = {
+        environment = {
             **os.environ,
             "LC_ALL": "C",
             CONF_VARIABLE: os.path.abspath(self.ring.topology.source),
             JOB_VARIABLE: self.store.data.path,
         }
         if SECRET_VARIABLE in os.environ:
-            self.environment[SECRET_VARIABLE] = os.path.abspath(os.environ[SECRET_VARIABLE])
+            environment[SECRET_VARIABLE] = os.path.abspath(os.environ[SECRET_VARIABLE])
+        self.environment = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
 
-    def command_environment(self, key: Key, cwd: str) -> dict[str, str]:
+    def command_environment(self, key: Key, cwd: str) -> dict[bytes, bytes]:
         """A command's environment: ours, the ring's conf, ``$filename``, and ``cwd`` for temporary files."""
-        return {**self.environment, "filename": key.basename, "TMPDIR": cwd}
+        return {**self.environment, b"filename": os.fsencode(key.basename), b"TMPDIR": os.fsencode(cwd)}
 
     def owns(self, key: Key) -> bool:
         """Whether the key is placed on this server."""

@@ -16,12 +16,14 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from s4raw.errors import S4Error, StoreError, UsageError
+from s4raw.syscalls import own_directory
 
 BASH = (shutil.which("bash") or "bash", "-eou", "pipefail", "-c", "--")  # one execve, not one for each entry of PATH
 STDERR_TAIL = 64 << 10
 CHUNK = 64 << 10
 MAX_PIPE = 1 << 20
 TICK_SECONDS = 2.0
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python, which is not to be inherited
 
 Sink = Callable[[bytes], None]
 
@@ -117,7 +119,7 @@ class Command(NamedTuple):
 
     text: str
     cwd: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] | Mapping[bytes, bytes]
     seconds: float
     stdin: int
     stdout: int | None
@@ -143,19 +145,19 @@ def run(
     with _Pipes() as pipes:
         stderr = pipes.open(on_stderr)
         stdout = command.stdout if command.stdout is not None else pipes.open(on_stdout)
-        process = _start(command, stdout, stderr)
+        pid = _start(command, stdout, stderr)
         pidfd = -1
         try:
-            pidfd = os.pidfd_open(process.pid)
+            pidfd = os.pidfd_open(pid)
             pipes.close_writers()
             timed_out = _supervise(pidfd, pipes, cancellation, time.monotonic() + command.seconds, tick, caller)
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # bash is not reaped yet, so the group's number is still its own
+                os.killpg(pid, signal.SIGKILL)  # bash is not reaped yet, so the group's number is still its own
             if pidfd >= 0:
                 os.close(pidfd)
-            _, found, usage = os.wait4(process.pid, 0)
-            process.returncode = status = os.waitstatus_to_exitcode(found)
+            _, found, usage = os.wait4(pid, 0)
+            status = os.waitstatus_to_exitcode(found)
         pipes.read_rest()
         cpu_seconds = usage.ru_utime + usage.ru_stime
         ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -165,10 +167,21 @@ def run(
         )
 
 
-def _start(command: Command, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
-    """Start bash. Raises StoreError, and UsageError for a command that cannot be one."""
+_thread = threading.local()
+
+
+def prepare_thread() -> None:
+    """Let this thread start commands in half the time. Its working directory is its own from here on, and changes."""
+    _thread.prepared = own_directory()
+
+
+def _start(command: Command, stdout: int, stderr: int) -> int:
+    """Start bash; its process id. Raises StoreError, and UsageError for a command that cannot be one."""
+    descriptors = (command.stdin, stdout, stderr)
     try:
-        return subprocess.Popen(
+        if getattr(_thread, "prepared", False) and min(descriptors) > 2:
+            return _spawn(command, descriptors)
+        process = subprocess.Popen(
             [*BASH, command.text],
             stdin=command.stdin,
             stdout=stdout,
@@ -183,6 +196,21 @@ def _start(command: Command, stdout: int, stderr: int) -> subprocess.Popen[bytes
         raise fault(f"cannot start bash: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(f"cannot start the command: {error}") from None
+    process.returncode = 0  # whoever asked for it waits for it
+    return process.pid
+
+
+def _spawn(command: Command, descriptors: tuple[int, int, int]) -> int:
+    """The same as Popen, by posix_spawn, which cannot change the directory; so the thread's own is changed."""
+    os.chdir(command.cwd)
+    return os.posix_spawn(
+        BASH[0],
+        [*BASH, command.text],
+        command.environment,
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(descriptors)],
+        setpgroup=0,
+        setsigdef=_IGNORED,
+    )
 
 
 class _Pipes:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from s4raw import wire
-from s4raw.digest import LEAF, Digest, verify
+from s4raw.digest import Digest, room, verify
 from s4raw.disk import disk_errors
 from s4raw.errors import ConnectionLost, NoSuchKey, S4Error
 from s4raw.keys import Key, check_prefix
@@ -83,7 +83,7 @@ def _check(node: Node, key: Key, pace: Pace) -> None:
 
 
 def _read(stored: Stored, pace: Pace) -> None:
-    buffer = memoryview(bytearray(LEAF))
+    buffer = room()
     at = 0
     for length, expected in stored.record.pieces(0, stored.record.size):
         state = Digest()

@@ -33,14 +33,15 @@ Usage: s4raw-send [options] [--metadata KV]... [--] FILE [DEST]
 If FILE is - and there is no DEST, many pairs are read from stdin, FILE DEST a line. All go over one connection; each
 that fails is named, and the others are done. The daemon is at $S3DAEMON_HOST:$S3DAEMON_PORT (default: localhost:15555),
 or on the Unix socket $S3DAEMON_SOCKET. Exit codes: 0 stored (with --queued: queued), 1 it failed, 2 wrong usage. If the
-daemon cannot store a file you are told, and it is given up; with --queued it tries until it can.
+daemon cannot store a file you are told, and it is given up; with --wait it tries again in that time, and afterwards;
+with --queued it tries until it can.
 
 Options:
   --queued           be content when it is queued: on the daemon's disk, safe from a crash and a loss of power
   --snapshot         the daemon keeps the file as it is now; it may be deleted or replaced at once
-  --wait SECONDS     take so long at most, and try again meanwhile if the daemon cannot be reached. A file that is
-                     queued by then will be delivered, but the exit code is 1 (default: try to reach it once, and then
-                     wait for as long as it takes)
+  --wait SECONDS     take so long at most, and try again meanwhile, to reach the daemon as to store the file. A file
+                     that is queued by then will be delivered, but the exit code is 1 (default: try to reach it once,
+                     and then wait until the file is stored, or could not be)
   --type TYPE        the object's content type
   --metadata KV      K=V to keep with the object
   -0, --null         each name on stdin, FILE or DEST, ends with a NUL: for names with white space

@@ -14,12 +14,13 @@ import stat
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
-from s4raw import layout, tree, walking
+from s4raw import layout, placing, tree, walking
 from s4raw.blocks import Record
-from s4raw.digest import digest_file, verify
-from s4raw.disk import DataDirectory, disk_error, disk_errors
+from s4raw.digest import verify
+from s4raw.disk import DataDirectory, Draft, disk_error, disk_errors
 from s4raw.errors import BadKey, Corrupt, KeyChanged, KeyExists, NoSuchKey, S4Error, StoreError
 from s4raw.keys import Entry, Key, check_key, check_prefix
 
@@ -36,21 +37,35 @@ class Stored(NamedTuple):
     path: str
 
 
-class Draft:
-    """A ``with`` block that has an unnamed file. (A generator would do, in three times the time.)"""
+class Siblings:
+    """A ``with`` block for keys that are published one after the other, and lie beside each other in a store.
 
-    __slots__ = ("_directory", "_fd")
+    Their directory is kept open. One that a delete has pruned meanwhile takes no name; then it is made again.
+    """
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._names: list[str] = []
+        self._directory: tree.Directory | None = None
 
-    def __enter__(self) -> int:
-        with disk_errors():
-            self._fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        return self._fd
+    def directory(self, names: list[str]) -> int:
+        """The descriptor of the innermost of these directories. Raises FileNotFoundError."""
+        if self._directory is None or names != self._names:
+            self.close()
+            self._directory, self._names = self.store.descend(names), names
+        return self._directory.fd
+
+    def close(self) -> None:
+        """Close the directory."""
+        if self._directory is not None:
+            self._directory.close()
+            self._directory = None
+
+    def __enter__(self) -> Siblings:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        self.close()
 
 
 class Store:
@@ -79,8 +94,8 @@ class Store:
         self._publish(fd, key, record, self._rename)
 
     def _publish(self, fd: int, key: Key, record: Record | None, place: Callable[[int, list[str], Key], None]) -> None:
-        check_key(key)
-        names = [key.bucket, *layout.to_names(key.name)]
+        path = layout.to_path(*key)
+        names = path.split("/") if path else [check_key(key).bucket, *layout.to_names(key.name)]
         try:
             with disk_errors(key):
                 if record is not None:
@@ -91,14 +106,18 @@ class Store:
             tree.prune(self.data.root, names[:-1])
             raise
 
-    def _link(self, fd: int, names: list[str], key: Key) -> None:
+    def _link(self, fd: int, names: list[str], key: Key, siblings: Siblings | None = None) -> None:
         for _ in range(_RACES):
             try:
-                with tree.descend(self.data.root, names[:-1], self._make_directory) as parent:
-                    return _link(fd, names[-1], parent)
+                if siblings:
+                    return placing.link(fd, names[-1], siblings.directory(names[:-1]))
+                with self.descend(names[:-1]) as parent:
+                    return placing.link(fd, names[-1], parent)
             except FileExistsError:
                 raise KeyExists("key already exists", key=str(key)) from None
             except FileNotFoundError:
+                if siblings:
+                    siblings.close()
                 continue  # a delete pruned the directory in between
         raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
 
@@ -109,10 +128,10 @@ class Store:
             for _ in range(_RACES):
                 try:
                     with (
-                        tree.descend(self.data.root, names[:-1], self._make_directory) as parent,
+                        self.descend(names[:-1]) as parent,
                         self.data.removals(alone=False),  # or what makes way at this moment would undo it
                     ):
-                        return _rename(temporary, self.data.tmp, names[-1], parent)
+                        return placing.rename(temporary, self.data.tmp, names[-1], parent)
                 except FileNotFoundError:
                     continue  # a delete pruned the directory in between
             raise StoreError("gave up: the key's directory vanished again and again", key=str(key))
@@ -121,12 +140,16 @@ class Store:
                 os.unlink(temporary, dir_fd=self.data.tmp)
             raise
 
-    def publish_file(self, fd: int, key: Key) -> Record:
-        """Digest the file behind ``fd`` and publish it as the key."""
+    def publish_file(self, fd: int, key: Key, siblings: Siblings | None = None) -> Record:
+        """Digest the file behind ``fd`` and publish it as the key, beside ``siblings``."""
         with disk_errors(key):
-            record = Record.of(digest_file(fd))
-        self.publish(fd, key, record)
+            record = Record.of_file(fd)
+        self._publish(fd, key, record, partial(self._link, siblings=siblings) if siblings else self._link)
         return record
+
+    def descend(self, names: list[str]) -> tree.Directory:
+        """The innermost of nested directories, which are made where they are missing. Raises FileNotFoundError."""
+        return tree.descend(self.data.root, names, self._make_directory)
 
     def _make_directory(self, name: str, parent: int) -> None:
         try:
@@ -186,7 +209,7 @@ class Store:
         stored = self.open(key)
         try:
             with disk_errors(key):
-                found = digest_file(stored.fd).digest()
+                found = Record.of_file(stored.fd).digest
             verify("the file", found, stored.record.digest, key=str(key))
         except BaseException:
             os.close(stored.fd)
@@ -359,34 +382,3 @@ def _is_bucket(name: str) -> bool:
     except BadKey:
         return False
     return True
-
-
-def _rename(temporary: str, tmp: int, name: str, parent: int) -> None:
-    """Let a file of ``tmp`` become the key ``name`` in ``parent``. Raises FileNotFoundError to be called again."""
-    try:
-        return os.rename(temporary, name, src_dir_fd=tmp, dst_dir_fd=parent)
-    except IsADirectoryError:
-        directory = tree.open_directory(name, parent)
-    if directory is None:
-        raise FileNotFoundError(errno.ENOENT, "a directory of that name has just gone", name)
-    try:
-        os.rename(temporary, layout.SELF, src_dir_fd=tmp, dst_dir_fd=directory)
-    finally:
-        os.close(directory)
-
-
-def _link(fd: int, name: str, parent: int) -> None:
-    """Give the file behind ``fd`` its name in ``parent``. Raises FileExistsError when a key has it already."""
-    source = f"/proc/self/fd/{fd}"
-    try:
-        os.link(source, name, src_dir_fd=fd, dst_dir_fd=parent)
-    except FileExistsError:
-        directory = tree.open_directory(name, parent)
-        if directory is None:
-            if not tree.is_missing(name, parent):
-                raise
-            raise FileNotFoundError(errno.ENOENT, "a directory of that name has just gone", name) from None
-        try:
-            os.link(source, layout.SELF, src_dir_fd=fd, dst_dir_fd=directory)
-        finally:
-            os.close(directory)

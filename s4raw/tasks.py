@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from s4raw import bulk
 from s4raw.blocks import Record
-from s4raw.digest import digest_file
 from s4raw.disk import disk_errors
-from s4raw.errors import BadKey, CommandFailed, KeyExists, StoreError
+from s4raw.errors import BadKey, CommandFailed, KeyExists, S4Error, StoreError
 from s4raw.keys import Key, check_key, check_speakable
+from s4raw.nearby import Nearby
 from s4raw.node import Node
-from s4raw.store import Store
+from s4raw.store import Siblings, Store
 
 MAX_PATH_LINES = 64 << 20  # bytes of paths that one map-to-n command may print
 
@@ -41,8 +40,11 @@ class Task(Protocol):
     def stdin(self) -> int:
         """A descriptor for the command to read."""
 
-    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
-        """Publish what the command wrote; returns the files that are to be sent to other servers.
+    def stdout(self) -> AbstractContextManager[int]:
+        """A file for the command to write."""
+
+    def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
+        """Publish what the command wrote, here and nearby; returns the files that are to be sent to other servers.
 
         ``again`` says that an earlier attempt may have published some of it.
         """
@@ -76,7 +78,11 @@ class MapTask:
         fd, self.bytes_in = _open_stdin(self.node, self.key)
         return fd
 
-    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
+    def stdout(self) -> AbstractContextManager[int]:
+        """The output, before it has a name."""
+        return self.node.store.draft()
+
+    def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
         """Publish stdout."""
         self.bytes_out = self.node.store.publish_file(stdout, self.node.check_place(self.target)).size
         return ()
@@ -109,27 +115,43 @@ class MapToNTask:
         fd, self.bytes_in = _open_stdin(self.node, self.key)
         return fd
 
-    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
-        """Publish the printed files that belong here; none before all are known to be there."""
+    def stdout(self) -> AbstractContextManager[int]:
+        """Memory for the paths. (A file on the disk, once it is gone, is in the way of the next ones on ext4.)"""
+        return _in_memory()
+
+    def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
+        """Publish the printed files that belong here or nearby; none before all are known to be there."""
         outputs: dict[Key, str] = {}
+        directory = self.target.join("").name
         for path in _printed_paths(stdout, self.key):
-            key = self._output_key(path)
+            key = self._output_key(directory, path)
             if key in outputs:
                 message = f"the command printed two paths for one key, {key.basename!r}"
                 raise CommandFailed(message, key=str(self.key), status=1)
             outputs[key], size = _output_path(path, cwd, self.key)
             self.bytes_out += size
-        remote = []
-        for key, path in outputs.items():
-            if self.node.owns(key):
-                _publish_output(self.node.store, path, key, again)
-            else:
-                remote.append(bulk.Item(key, path))
-        return remote
+        with ExitStack() as stack:
+            places: dict[str, Siblings | None] = {}
+            remote, place_of = [], self.node.ring.topology.place
+            for key, path in outputs.items():
+                server = place_of(key)
+                if server not in places:
+                    store = self.node.store if server == self.node.me else nearby.store(server)
+                    places[server] = stack.enter_context(Siblings(store)) if store else None
+                place = places[server]
+                if place is None:
+                    remote.append(bulk.Item(key, path))
+                    continue
+                try:
+                    _publish_output(place, path, key, again)
+                except S4Error as error:
+                    error.at(server=server)
+                    raise
+            return remote
 
-    def _output_key(self, path: str) -> Key:
+    def _output_key(self, directory: str, path: str) -> Key:
         try:
-            return check_key(self.target.join(check_speakable(os.path.basename(path))))
+            return check_key(Key(self.target.bucket, directory + check_speakable(path.rpartition(os.sep)[2])))
         except BadKey as error:
             message = f"the command printed a path whose name cannot be a key: {error.message}"
             raise CommandFailed(message, key=str(self.key), status=1) from None
@@ -161,7 +183,7 @@ class MapFromNTask:
         """An unnamed file that lists the inputs' paths, a line each."""
         _refuse_existing(self.node, self.key)
         root = self.node.store.data.path
-        with disk_errors(self.key), tempfile.TemporaryFile(dir=self.node.store.data.tmp_path) as file:
+        with disk_errors(self.key), _in_memory() as fd, os.fdopen(fd, "wb", closefd=False) as file:
             for key in self.sources:
                 stored = self.node.store.open_verified(self.node.check_place(key))
                 os.close(stored.fd)
@@ -169,12 +191,27 @@ class MapFromNTask:
                 file.write(os.fsencode(f"{root}/{stored.path}\n"))
             file.flush()
             file.seek(0)
-            return os.dup(file.fileno())
+            return os.dup(fd)
 
-    def finish(self, stdout: int, cwd: str, again: bool) -> Sequence[bulk.Item]:
+    def stdout(self) -> AbstractContextManager[int]:
+        """The output, before it has a name."""
+        return self.node.store.draft()
+
+    def finish(self, stdout: int, cwd: str, again: bool, nearby: Nearby) -> Sequence[bulk.Item]:
         """Publish stdout."""
         self.bytes_out = self.node.store.publish_file(stdout, self.node.check_place(self.key)).size
         return ()
+
+
+@contextmanager
+def _in_memory() -> Iterator[int]:
+    """An unnamed file that takes no disk."""
+    with disk_errors():
+        fd = os.memfd_create("s4raw", os.MFD_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _open_stdin(node: Node, key: Key) -> tuple[int, int]:
@@ -205,9 +242,12 @@ def _output_path(path: str, cwd: str, key: Key) -> tuple[str, int]:
 
     Raises CommandFailed unless it is a regular file inside ``cwd``.
     """
-    real = os.path.join(cwd, path)
+    plain = os.sep not in path
+    real = f"{cwd}/{path}" if plain else os.path.realpath(os.path.join(cwd, path))
     status = _lstat(real)
-    if os.sep in path or status is None or not stat.S_ISREG(status.st_mode):  # a plain name needs no second look
+    if plain and status is not None and stat.S_ISREG(status.st_mode):  # needs no second look
+        return real, status.st_size
+    if plain:
         real = os.path.realpath(real)
         status = _lstat(real)
     if not real.startswith(cwd + os.sep):
@@ -224,28 +264,36 @@ def _lstat(path: str) -> os.stat_result | None:
         return None
 
 
-def _publish_output(store: Store, path: str, key: Key, again: bool) -> None:
+def _publish_output(place: Siblings, path: str, key: Key, again: bool) -> None:
     """Publish a command's file: by linking it, which copies nothing, unless it has another name to write to it by.
 
     ``again``: a key that is there with the same content is as good as published.
     """
-    with ExitStack() as stack:
-        with disk_errors(key):
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            stack.callback(os.close, fd)
-            if os.fstat(fd).st_nlink > 1:
-                draft, offset = stack.enter_context(store.draft()), 0
-                while count := os.sendfile(draft, fd, offset, 1 << 30):
-                    offset += count
-                fd = draft
-            os.fchmod(fd, 0o644)
+    with disk_errors(key):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            store.publish_file(fd, key)
-        except KeyExists:
-            if not again:
-                raise
-            if not _holds(store, key, fd):
-                raise KeyExists("key already exists, with another content", key=str(key)) from None
+            status = os.fstat(fd)
+            if status.st_nlink > 1:
+                with place.store.draft() as draft:
+                    offset = 0
+                    while count := os.sendfile(draft, fd, offset, 1 << 30):
+                        offset += count
+                    return _publish_fd(place, draft, key, again)
+            if not status.st_mode & stat.S_IWUSR:  # who may not write cannot record the digest
+                os.fchmod(fd, 0o644)
+            _publish_fd(place, fd, key, again)
+        finally:
+            os.close(fd)
+
+
+def _publish_fd(place: Siblings, fd: int, key: Key, again: bool) -> None:
+    try:
+        place.store.publish_file(fd, key, place)
+    except KeyExists:
+        if not again:
+            raise
+        if not _holds(place.store, key, fd):
+            raise KeyExists("key already exists, with another content", key=str(key)) from None
 
 
 def _holds(store: Store, key: Key, fd: int) -> bool:
@@ -253,4 +301,4 @@ def _holds(store: Store, key: Key, fd: int) -> bool:
     stored = store.open(key)
     os.close(stored.fd)
     with disk_errors(key):
-        return stored.record == Record.of(digest_file(fd))
+        return stored.record == Record.of_file(fd)

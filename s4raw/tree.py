@@ -70,7 +70,9 @@ def open_at(root: int, path: str, flags: int) -> int:
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
     *above, name = path.split("/")
-    with _walk_down(root, above, None) as parent:  # a kernel before 5.6, or a sandbox that has no openat2
+    with _walk_down(
+        Directory(os.dup(root)), above, None
+    ) as parent:  # a kernel before 5.6, or a sandbox that has no openat2
         try:
             return os.open(name, flags, dir_fd=parent)
         except OSError as error:
@@ -85,15 +87,21 @@ def descend(root: int, names: list[str], make: Callable[[str, int], None] | None
     A missing one is made with ``make(name, parent)``. Raises FileNotFoundError when one is missing or vanishes.
     """
     try:
-        return Directory(open_at(root, "/".join(names), DIRECTORY) if names else os.dup(root))
+        return _open(root, names)
     except FileNotFoundError:
         if make is None:
             raise
-    return _walk_down(root, names, make)
+    try:
+        return _walk_down(_open(root, names[:-1]), names[-1:], make)  # mostly it is the last one that is missing
+    except FileNotFoundError:
+        return _walk_down(_open(root, []), names, make)
 
 
-def _walk_down(root: int, names: list[str], make: Callable[[str, int], None] | None) -> Directory:
-    current = Directory(os.dup(root))
+def _open(root: int, names: list[str]) -> Directory:
+    return Directory(open_at(root, "/".join(names), DIRECTORY) if names else os.dup(root))
+
+
+def _walk_down(current: Directory, names: list[str], make: Callable[[str, int], None] | None) -> Directory:
     try:
         for name in names:
             try:

@@ -338,7 +338,8 @@ class PushDaemon:
 
     def wait_empty(self, seconds: float = TIMEOUT) -> None:
         """Wait until all that is not parked has been delivered."""
-        assert self.ask(do="flush", wait=seconds) == {"ok": True, "empty": True}, self.entries()
+        with self.connect(seconds + TIMEOUT) as client:
+            assert client.ask(do="flush", wait=seconds) == {"ok": True, "empty": True}, self.entries(limit=10)
 
     def http(self, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
         """A request to the status port: the status (0: no answer), headers, body."""

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "children": {"record", "layout", "tree"},
     "walking": {"keys", "layout", "tree", "children"},
     "disk": {"errors", "keys", "syscalls"},
-    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "walking", "disk"},
+    "placing": {"layout", "tree"},
+    "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "placing", "walking", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
     # the client
     "connection": {"record", "errors", "wire", "net", "handshake", "ring"},
@@ -61,20 +62,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scrub": {"keys", "wire", "connection", "fanout"},
     "moving": {"errors", "keys", "digest", "wire", "connection", "bodies", "client"},
     # the server
-    "procs": {"errors"},
+    "procs": {"errors", "syscalls"},
     "jobs": {"errors", "disk"},
     "node": {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),
         "objects.local",
     },
-    "tasks": {"errors", "keys", "digest", "blocks", "disk", "store", "bulk", "node"},
-    "compute": {"errors", "keys", "store", "procs", "bulk", "node", "tasks"},
+    "nearby": {"errors", "digest", "disk", "store", "wire", "net", "ring", "connection", "client", "procs"},
+    "tasks": {"errors", "keys", "blocks", "disk", "store", "bulk", "node", "nearby"},
+    "compute": {"errors", "keys", "store", "procs", "bulk", "node", "nearby", "tasks"},
     "plans": {"keys", "node", "tasks", "compute"},
     "shipping": {
         *("errors", "digest", "keys", "files", "wire", "connection", "pipeline", "fanout", "client", "bulk", "procs"),
     },
     "calls": {
         *("errors", "wire", "events", "disk", "bulk", "procs", "node", "tasks", "compute", "plans", "shipping"),
+        "nearby",
     },
     "session": {
         *("errors", "keys", "buffers", "wire", "net", "handshake", "serving"),
@@ -86,7 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "computing": {
         *("errors", "keys", "digest", "events", "wire", "net", "procs", "jobs", "compute", "plans", "calls", "session"),
     },
-    "server": {"wire", "session", "storing", "scrubbing", "computing", "objecting"},
+    "server": {"errors", "digest", "wire", "session", "storing", "scrubbing", "computing", "objecting"},
     "workers": {"errors", "log"},
     "daemon": {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
@@ -112,7 +115,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue.files": {"errors", "objects.sources", "queue.entries"},
     "queue.queue": {
         *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal"),
-        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool"),
+        *("queue.outcomes", "queue.room", "queue.rows", "queue.spool", "queue.together"),
+    },
+    "queue.together": {
+        *("errors", "queue.entries", "queue.files", "queue.room", "queue.rows", "queue.spool"),
     },
     "queue.outcomes": {"errors"},
     "queue.pace": set(),
@@ -310,18 +316,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "push.roots": {"errors", "queue.files"},
     "push.deliveries": {"errors"},
     "push.transfers": {"errors", "log"},
+    "push.spread": set(),
     "push.systemd": {"__init__", "unix"},
     "push.aliases": {
         *("errors", "handshake", "keys", "ring"),
         *("objects.base", "objects.remote", "objects.ring", "push.protocol"),
     },
     "push.uploader": {
-        *("__init__", "errors", "metrics", "objects.base", "objects.sources", "queue.entries", "queue.queue"),
-        *("push.aliases", "push.deliveries", "push.protocol", "push.roots"),
+        *("__init__", "errors", "metrics", "objects.base", "queue.entries", "queue.files", "queue.queue", "queue.room"),
+        *("push.aliases", "push.deliveries", "push.protocol", "push.roots", "push.spread"),
     },
     "push.session": {
         *("errors", "log", "net", "serving"),
-        *("push.deliveries", "push.protocol", "push.uploader"),
+        *("push.deliveries", "push.protocol", "push.uploader", "queue.entries"),
     },
     "push.status": {"metrics", "push.protocol", "push.uploader", "s3.http"},
     "push.daemon": {

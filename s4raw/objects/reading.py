@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from s4raw.digest import LEAF
+from s4raw.digest import LEAF, room
 from s4raw.disk import disk_error
 from s4raw.errors import Corrupt
 from s4raw.objects.base import Info
@@ -30,7 +30,7 @@ class FileReading:
     def pieces(self) -> Iterator[memoryview]:
         """The bytes from ``start`` to ``end``, up to 1 MiB at a time. Raises StoreError, Corrupt."""
         at, end = self.start, self.end
-        buffer = memoryview(bytearray(min(LEAF, end - at)))
+        buffer = room(min(LEAF, end - at))
         while at < end:
             try:
                 count = os.preadv(self._fd, [buffer[: end - at]], at)

@@ -40,7 +40,8 @@ class Options:
 
     It listens on ``host`` and ``port``, or on the Unix socket ``socket`` alone unless ``both``. ``connections`` go to
     the remote at once, and ``clients`` is how many files are on their way at once (None: as many). ``attempts`` is how
-    often a request to the remote is sent before the file's attempt has failed, which a client that waits is told then;
+    often a request to the remote is sent before the file's attempt has failed, which a client is told that waits for as
+    long as it takes;
     ``max_attempts`` of those, and the file of a client that does not is parked (0: never). At the end of
     ``lifeline_fd`` it stops.
     """
@@ -199,6 +200,7 @@ class _Service:
             open_file=uploader.open_file,
             rate=options.max_rate,
             log=self._attempted,
+            stored=uploader.stored,
         )
         self._listeners = listeners
         self._http_listener = http

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 
 from s4raw.errors import S4Error
+
+REMEMBERED = 10_000  # ETags
 
 
 class Delivery:
     """One entry that a client waits for. ``wake`` is called, once or more, after something has changed.
 
     ``done`` once the entry has left the queue: with ``error`` when it was dropped. ``failed`` after an attempt that
-    failed with ``error``.
+    failed with ``error``, ``parked`` when there is to be no other. ``etag`` is the stored object's, if it is known.
     """
 
     def __init__(self, id: int, wake: Callable[[], None]) -> None:
@@ -21,6 +23,8 @@ class Delivery:
         self.done = False
         self.unsure = False  # somebody should look
         self.failed = False
+        self.parked = False
+        self.etag = ""
         self.error: S4Error | None = None
         self.wake = wake
 
@@ -31,6 +35,7 @@ class Deliveries:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: defaultdict[int, list[Delivery]] = defaultdict(list)
+        self._etags: OrderedDict[int, str] = OrderedDict()  # of the last that were stored, for who watches too late
         self.stopped = False
 
     def watch(self, id: int, wake: Callable[[], None]) -> Delivery:
@@ -49,11 +54,23 @@ class Deliveries:
                 if not waiting:
                     del self._waiting[delivery.id]
 
-    def attempted(self, id: int, error: S4Error | None) -> None:
-        """An attempt to deliver an entry has ended."""
+    def stored(self, id: int, etag: str) -> None:
+        """An entry's object is stored: its ETag, for who hears later that this is final."""
+        with self._lock:
+            self._etags[id] = etag
+            if len(self._etags) > REMEMBERED:
+                self._etags.popitem(last=False)
+
+    def etag(self, id: int) -> str:
+        """The ETag of an entry that was stored a short time ago; empty: it is not known."""
+        return self._etags.get(id, "")
+
+    def attempted(self, id: int, error: S4Error | None, parked: bool = False) -> None:
+        """An attempt to deliver an entry has ended; ``parked``: there is to be no other."""
         with self._lock:
             for delivery in self._waiting.get(id, ()):
-                delivery.error = error
+                delivery.error, delivery.parked = error, parked
+                delivery.etag = self._etags.get(id, "") if error is None else ""
                 delivery.done, delivery.failed = error is None, error is not None
                 delivery.wake()
 

@@ -10,9 +10,10 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from s4raw.errors import S4Error
+from s4raw.errors import PeerTimeout, S4Error
 from s4raw.log import Log
 from s4raw.net import Stream
 from s4raw.push.deliveries import Delivery
@@ -24,15 +25,18 @@ from s4raw.push.protocol import (
     Lines,
     Malformed,
     Push,
+    Request,
     answer,
     is_plain,
     parse,
     refusal,
 )
 from s4raw.push.uploader import Uploader
+from s4raw.queue.entries import Entry
 from s4raw.serving import Connection
 
 RECEIVE = 16 << 10  # bytes at once
+BATCH = 128  # files that are accepted together
 MAX_PENDING = 1024  # answers that a client may wait for before more of its lines are read
 MAX_HELD = 4 << 20  # bytes of answers that are known but have to wait for one that is not
 LOOK_SECONDS = 30.0  # after which a delivery is looked for, were its end ever missed
@@ -53,6 +57,13 @@ class _Pending:
         self.deadline = deadline
 
 
+class _Asked(NamedTuple):
+    """What a line asks for, or the answer to one that asks for nothing, and whether it is of the old dialect."""
+
+    what: Request | bytes
+    plain: bool
+
+
 class Session:
     """A connection's lines and what was not answered yet."""
 
@@ -66,6 +77,7 @@ class Session:
         self._pending: deque[_Pending | bytes] = deque()
         self._held = 0  # bytes of the answers among them
         self._has_lines = False  # there may be more than were answered
+        self._next_line: bytes | None = None  # one of them, which was looked at
         self._eventfd = -1
         self._left_at = 0.0  # when the client had sent all
         self._stopping = False
@@ -109,11 +121,15 @@ class Session:
         """Take what comes; False when the client was silent for ``seconds``, or did not end a line in that time."""
         deadline = time.monotonic() + seconds
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._stream.readable(left):
+            self._stream.receive_timeout(max(seconds, 0.001))
+            try:
+                if self._take():
+                    return True
+            except PeerTimeout:
                 return False
-            if self._take():
-                return True
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                return False
 
     @property
     def _is_full(self) -> bool:
@@ -122,49 +138,85 @@ class Session:
 
     def _answer_lines(self) -> None:
         self._has_lines = True
-        while not self._is_full and not self._stopping:
-            try:
-                line = self._lines.next()
-            except Malformed as error:
-                self._put(refusal(error.message, error.plain))
-                self._stopping = True
-                return
-            if line is None:
-                self._has_lines = False
-                return
+        while self._has_lines and not self._is_full and not self._stopping:
+            asked, is_last = self._next_requests()
+            if not asked:
+                break
             if not self._pending and not self._connection.begin():
                 self._stopping = True
             if self._stopping or self._uploader.deliveries.stopped:
                 self._stopping = True
-                self._put(refusal(STOPPING, is_plain(line)))
+                for each in asked:
+                    self._put(refusal(STOPPING, each.plain))
             else:
-                self._put(self._do(line))
+                self._do(asked)
                 self._settle()
+            self._stopping = self._stopping or is_last
+
+    def _next_requests(self) -> tuple[list[_Asked], bool]:
+        """Requests that are here and can be done together: files, and what is refused; or a single one of another kind.
+
+        And whether nothing that comes behind them is to be believed.
+        """
+        asked: list[_Asked] = []
+        limit = min(BATCH, MAX_PENDING - len(self._pending))
+        while len(asked) < limit:
+            line, self._next_line = self._next_line, None
+            try:
+                line = self._lines.next() if line is None else line
+                if line is None:
+                    self._has_lines = False
+                    break
+                request = parse(line)
+            except S4Error as error:
+                plain = is_plain(line) if line is not None else isinstance(error, Malformed) and error.plain
+                asked.append(_Asked(refusal(str(error), plain), plain))
+                if isinstance(error, Malformed) and error.fatal:
+                    return asked, True
+                continue
+            if not isinstance(request, Push) and asked:
+                self._next_line = line
+                break
+            asked.append(_Asked(request, is_plain(line)))
+            if not isinstance(request, Push):
+                break
+        return asked, False
 
     def _put(self, answer: _Pending | bytes) -> None:
         self._pending.append(answer)
         self._held += len(answer) if isinstance(answer, bytes) else 0
 
-    def _do(self, line: bytes) -> _Pending | bytes:
-        """The answer to a line, or what it waits for."""
-        plain = is_plain(line)
-        try:
-            request = parse(line)
-            if not isinstance(request, Push):
-                return answer(ok=True, **self._uploader.control(request, self._is_there))
-            deadline = None if request.wait is None else time.monotonic() + request.wait
-            id = self._uploader.accept(request, self._is_there).id
-        except S4Error as error:
-            self._stopping = self._stopping or (isinstance(error, Malformed) and error.fatal)
+    def _do(self, asked: Sequence[_Asked]) -> None:
+        """Do what was asked, and put the answers, or what they wait for."""
+        now = time.monotonic()
+        outcomes = self._uploader.accept([each.what for each in asked if isinstance(each.what, Push)], self._is_there)
+        for what, plain in asked:
+            if isinstance(what, bytes):
+                self._put(what)
+            elif isinstance(what, Push):
+                outcome = next(outcomes)
+                self._put(
+                    self._accepted(what, outcome, now) if isinstance(outcome, Entry) else self._failure(outcome, plain)
+                )
+            else:
+                try:
+                    self._put(answer(ok=True, **self._uploader.control(what, self._is_there)))
+                except Exception as error:
+                    self._put(self._failure(error, plain))
+
+    def _failure(self, error: Exception, plain: bool) -> bytes:
+        if isinstance(error, S4Error):
             return refusal(str(error), plain)
-        except Exception:
-            self._log("error", f"client {self._stream.peer}: {traceback.format_exc()}")
-            return refusal("internal error, see the uploader's log", plain)
-        if request.ack == QUEUED:
-            return answer(ok=True, id=id, state=QUEUED)
-        delivery = self._uploader.deliveries.watch(id, self._waker())
+        self._log("error", f"client {self._stream.peer}: {''.join(traceback.format_exception(error))}")
+        return refusal("internal error, see the uploader's log", plain)
+
+    def _accepted(self, push: Push, entry: Entry, since: float) -> _Pending | bytes:
+        """The answer to who handed over a file, or what it waits for; ``wait`` counts from ``since``."""
+        if push.ack == QUEUED:
+            return answer(ok=True, id=entry.id, state=QUEUED)
+        delivery = self._uploader.deliveries.watch(entry.id, self._waker())
         self._uploader.look(delivery)
-        return _Pending(delivery, request.plain, deadline)
+        return _Pending(delivery, push.plain, None if push.wait is None else since + push.wait)
 
     def _is_there(self) -> bool:
         """Whether somebody may still wait, while something takes long; meanwhile what is done is answered."""
@@ -207,13 +259,15 @@ class Session:
         if delivery.done:
             if delivery.error is not None:  # somebody has dropped it
                 return refusal(str(delivery.error), pending.plain, id=delivery.id)
-            return SUCCESS if pending.plain else answer(ok=True, id=delivery.id, state=STORED)
-        if delivery.failed and delivery.error is not None:
+            etag = {"etag": delivery.etag} if delivery.etag else {}
+            return SUCCESS if pending.plain else answer(ok=True, id=delivery.id, state=STORED, **etag)
+        if delivery.failed and delivery.error is not None and (pending.deadline is None or delivery.parked):
             return self._failed(pending, delivery.error)
         if self._uploader.deliveries.stopped:
             return self._still_queued(pending, STOPPING)
         if pending.deadline is not None and time.monotonic() >= pending.deadline:
-            return self._still_queued(pending, "not stored in time")
+            reason = f": {delivery.error}" if delivery.failed else ""
+            return self._still_queued(pending, f"not stored in time{reason}")
         return None
 
     def _failed(self, pending: _Pending, error: S4Error) -> bytes | None:

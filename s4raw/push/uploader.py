@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from s4raw import __version__
 from s4raw.errors import Busy, PeerTimeout, QueueFull, S4Error
 from s4raw.metrics import Counter, Gauge, Histogram, exposition
-from s4raw.objects.base import Attributes
-from s4raw.objects.sources import Identity
+from s4raw.objects.base import Attributes, Info
 from s4raw.push.aliases import Aliases
 from s4raw.push.deliveries import Deliveries, Delivery
 from s4raw.push.protocol import DEFAULT_ALIAS, Drop, Flush, List, Push, Request, Retry, Status
 from s4raw.push.roots import Roots
+from s4raw.push.spread import spread
 from s4raw.queue.entries import Entry, Order
+from s4raw.queue.files import settle
 from s4raw.queue.queue import Queue
+from s4raw.queue.room import Reservation
 
 SLICE_SECONDS = 1.0  # of waiting, after which whoever waits may have left
 PAGE = 1000  # entries
+TOGETHER = 4 << 20  # bytes of files that are accepted together: the first of them waits for the last
 ACCEPTED, REFUSED, STORED, FAILED = "accepted", "refused", "stored", "failed"
+_NO = Attributes()
 
 Patience = Callable[[], bool]  # whether the client is still there
 
@@ -47,45 +51,67 @@ class Uploader:
 
     # What clients ask for
 
-    def accept(self, push: Push, patience: Patience) -> Entry:
-        """Take a file into the queue: when this returns it is there durably.
+    def accept(self, pushes: Sequence[Push], patience: Patience) -> Iterator[Entry | Exception]:
+        """Take files into the queue, in their order: what became of each. An entry that this gives is there durably.
 
-        At the queue's limit it waits for room, as long as ``patience``, or for ``push.wait``. Raises QueueFull,
-        LocalFileError, ConfError, Busy, and what the disk fails with.
+        What has room goes in together, unless it is large. At the queue's limit a file waits for room, as long as
+        ``patience``, or for its ``wait``. What goes wrong is QueueFull, LocalFileError, ConfError, Busy, or what the
+        disk fails with.
         """
-        try:
-            entry = self._accept(push, patience)
-        except BaseException:
-            self.requests.add(1, REFUSED)
-            raise
-        self.requests.add(1, ACCEPTED)
-        return entry
+        done = 0
+        while done < len(pushes):
+            orders = spread(self._prepare, pushes[done:], lambda order: order.size, TOGETHER)
+            found = [(push, each) for push, each in zip(pushes[done:], orders, strict=False) if isinstance(each, Order)]
+            added = self._add(found, patience)
+            for order in orders:
+                outcome = next(added) if isinstance(order, Order) else order
+                self.requests.add(1, ACCEPTED if isinstance(outcome, Entry) else REFUSED)
+                yield outcome
+            done += len(orders)
 
-    def _accept(self, push: Push, patience: Patience) -> Entry:
+    def _prepare(self, push: Push) -> Order:
+        """The order for a file, or for a snapshot of it, which is on disk."""
         alias = self._aliases.name(push.alias)
         path = os.path.join(self._directory, push.path)
-        attributes = Attributes(headers=push.headers, metadata=push.metadata)
+        attributes = Attributes(headers=push.headers, metadata=push.metadata) if push.headers or push.metadata else _NO
         fd = self._roots.open(path)
         try:
             if not push.snapshot:
-                order = Order(alias, push.key, path=path, identity=Identity.of(fd), attributes=attributes)
-                return self._add(order, push, patience, fd)
+                return settle(Order(alias, push.key, path=path, attributes=attributes), fd)
             path, identity = self.queue.spool.snapshot(fd, path)
+            return Order(alias, push.key, path=path, spooled=True, identity=identity, attributes=attributes)
         finally:
             os.close(fd)
-        try:
-            order = Order(alias, push.key, path=path, spooled=True, identity=identity, attributes=attributes)
-            return self._add(order, push, patience)
-        except BaseException:
-            self.queue.spool.discard(path)
-            raise
 
-    def _add(self, order: Order, push: Push, patience: Patience, fd: int | None = None) -> Entry:
+    def _add(self, found: Sequence[tuple[Push, Order]], patience: Patience) -> Iterator[Entry | Exception]:
+        """Those that find room, then the next when there is room for it, with those behind it, and so on."""
+        done, room = 0, None
+        try:
+            while done < len(found):
+                outcomes = self.queue.add_many([order for _, order in found[done:]], room)
+                for outcome in outcomes:
+                    done += 1
+                    yield outcome
+                room = None
+                if done < len(found):
+                    try:
+                        room = self._room(*found[done], patience)
+                    except S4Error as error:
+                        if found[done][1].spooled:
+                            self.queue.spool.discard(found[done][1].path)
+                        done += 1
+                        yield error
+        finally:  # nobody wants to hear any more
+            for _, order in found[done:]:
+                if order.spooled:
+                    self.queue.spool.discard(order.path)
+
+    def _room(self, push: Push, order: Order, patience: Patience) -> Reservation:
         deadline = None if push.wait is None else time.monotonic() + push.wait
         while True:
             seconds = SLICE_SECONDS if deadline is None else max(0.0, min(SLICE_SECONDS, deadline - time.monotonic()))
             try:
-                return self.queue.add(order, timeout=seconds, fd=fd)
+                return self.queue.reserve(order.size, seconds)
             except QueueFull:
                 if self.queue.refuse or not patience() or (deadline is not None and time.monotonic() >= deadline):
                     raise
@@ -98,20 +124,23 @@ class Uploader:
         One that has to wait for an older entry of its key has failed if that was set aside, or has failed before and
         somebody ``waited`` long enough for it.
         """
-        try:
-            delivery.error = self.queue.wait(delivery.id, 0.0)
-            delivery.done = True
-            return
-        except (PeerTimeout, Busy):
-            pass
         self.queue.hasten(delivery.id)
-        found = self.queue.entries(after=delivery.id - 1, limit=1)
-        if not found or found[0].id != delivery.id or delivery.failed:
+        found = self.queue.find(delivery.id)
+        if found is None:
+            try:
+                delivery.error = self.queue.wait(delivery.id, 0.0)
+            except (PeerTimeout, Busy):
+                return
+            delivery.done = True
+            delivery.etag = self.deliveries.etag(delivery.id)
             return
-        if found[0].attempts:
-            delivery.error = S4Error(found[0].error)
+        delivery.parked = found.parked
+        if delivery.failed:
+            return
+        if found.attempts:
+            delivery.error = S4Error(found.error)
             delivery.failed = True
-        elif first := self._behind(found[0], waited):
+        elif first := self._behind(found, waited):
             delivery.error = S4Error(f"it must wait for entry {first.id} of the same key, which failed: {first.error}")
             delivery.failed = True
 
@@ -186,13 +215,18 @@ class Uploader:
         order = entry.order
         return self.queue.spool.open(order.path) if order.spooled else self._roots.open(order.path)
 
+    def stored(self, entry: Entry, info: Info) -> None:
+        """The pusher has stored the file of an entry, which has not left the queue yet."""
+        self.deliveries.stored(entry.id, info.attributes.etag)
+
     def attempted(self, entry: Entry, seconds: float, error: S4Error | None) -> None:
         """The pusher has tried to deliver an entry."""
         self._uploads.add(1, FAILED if error else STORED)
         if error is None:
             self._bytes.add(entry.order.size)
             self._seconds.observe(seconds)
-        self.deliveries.attempted(entry.id, error)
+        found = self.queue.find(entry.id) if error else None
+        self.deliveries.attempted(entry.id, error, parked=found is not None and found.parked)
 
     # What is measured
 

@@ -74,6 +74,11 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether there may be an entry whose turn it is."""
+        return bool(self._ready)
+
     def get(self, id: int) -> Item | None:
         """An entry that is there."""
         return self._items.get(id)

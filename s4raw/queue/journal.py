@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 
 from s4raw.disk import disk_error
 from s4raw.errors import Busy, ConfError, Corrupt, DiskFull, InternalError, S4Error, StoreError
@@ -68,13 +69,13 @@ class Change:
 
 
 class Insertion(Change):
-    """A row that is to be inserted; it has its id when it is on disk."""
+    """Rows that are to be inserted, in this order; they have their ids when they are on disk."""
 
-    __slots__ = ("row",)
+    __slots__ = ("rows",)
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__()
-        self.row = row
+        self.rows = rows
 
 
 class Deletion(Change):
@@ -182,15 +183,18 @@ class Journal:
         self._thread = threading.Thread(target=self._run, name="queue-journal", daemon=True)
         self._thread.start()
 
-    def insert(self, row: Row) -> Row:
-        """Insert a row; it has an id when it comes back, and is on disk. Raises DiskFull, StoreError, Busy."""
-        change = Insertion(row)
+    def insert(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Insert rows, all or none, in this order; they are on disk when they come back, with their ids.
+
+        Raises DiskFull, StoreError, Busy.
+        """
+        change = Insertion(rows)
         with self._changed:
             self._check_open()
             self._insertions.append(change)
             self._changed.notify()
         change.wait()
-        return change.row
+        return change.rows
 
     def delete(self, ids: Sequence[int]) -> Deletion:
         """Hand in rows to be deleted: in the order of these calls, and again until it is done. ``wait`` says when.
@@ -261,7 +265,8 @@ class Journal:
 
     def _write(self, insertions: list[Insertion], deletions: list[Deletion], states: dict[int, State]) -> bool:
         """Commit changes; whether it failed. Those who wait for the insertions go on in either case."""
-        rows = [change.row._replace(id=id) for id, change in enumerate(insertions, self.last_id + 1)]
+        handed_in = (row for change in insertions for row in change.rows)
+        rows = [row._replace(id=id) for id, row in enumerate(handed_in, self.last_id + 1)]
         try:
             if any(row.spooled for row in rows):
                 self._sync()
@@ -276,8 +281,9 @@ class Journal:
             return True
         self._reserve.take()
         self.last_id += len(rows)
-        for change, row in zip(insertions, rows, strict=True):
-            change.row = row
+        with_ids = iter(rows)
+        for change in insertions:
+            change.rows = list(islice(with_ids, len(change.rows)))
         if rows:
             self._inserted(rows)
         _finish(insertions)

@@ -6,9 +6,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from s4raw.errors import Busy, NoSuchKey, PeerTimeout, S4Error
+from s4raw.errors import Busy, ConnectionLost, NoSuchKey, PeerTimeout, S4Error, Unreachable
 
 REMEMBERED = 10_000  # outcomes
+UNREACHABLE = (Unreachable, ConnectionLost, PeerTimeout)  # of a remote that may be away
 
 
 class Outcomes:

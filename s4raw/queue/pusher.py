@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from s4raw.errors import InternalError, LocalFileError, NoSuchKey, S4Error
 from s4raw.log import Log
-from s4raw.objects.base import Backend
+from s4raw.objects.base import Backend, Info
 from s4raw.objects.sources import FileSource, Identity
 from s4raw.queue.entries import DELETE, PUT, Entry
 from s4raw.queue.files import file_error, open_file
@@ -36,6 +36,7 @@ class Pusher:
         rate: float = 0.0,
         log: Callable[[Entry, float, float, S4Error | None], None] | None = None,
         rejected: Callable[[Entry, S4Error], bool] | None = None,
+        stored: Callable[[Entry, Info], None] | None = None,
     ) -> None:
         """``target`` gives the backend of an alias, ``open_file`` a descriptor of an entry's file.
 
@@ -43,7 +44,8 @@ class Pusher:
         The n-th wait is between 0 and ``backoff[0] * 2**(n - 1)`` seconds, but at most ``backoff[1]``. ``rate`` is in
         bytes a second for all together, 0: no limit. ``log`` is told of every attempt: the entry as it was before, when
         it began (seconds since 1970), how long it took, and the error. ``rejected`` is asked after the last attempt of
-        an order with a ``max_attempts`` of its own: True drops the entry, False parks it.
+        an order with a ``max_attempts`` of its own: True drops the entry, False parks it. ``stored`` is told what a put
+        has stored, before the entry leaves the queue.
         """
         self._queue = queue
         self._target = target
@@ -54,6 +56,7 @@ class Pusher:
         self._pace = Pace(rate)
         self._log = log
         self._rejected = rejected
+        self._stored = stored
         self._errors = Log("pusher")
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -169,12 +172,14 @@ class Pusher:
                 throttle(order.size)
             elif self._pace.rate:
                 source.throttle = throttle
-            backend.put(order.key, source)
+            info = backend.put(order.key, source)
             self._pace.charge(order.size - min(charged, order.size))  # what was sent without asking is paid for later
             try:
                 source.check()
             except LocalFileError:
                 raise LocalFileError(f"the file {name} has changed since it was queued") from None
+            if self._stored is not None:
+                self._stored(entry, info)
         finally:
             os.close(fd)
 

@@ -12,38 +12,27 @@ delivered again, before all that came later for its key.
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 
-from s4raw.errors import (
-    Busy,
-    ConfError,
-    ConnectionLost,
-    Corrupt,
-    LocalFileError,
-    NoSuchKey,
-    PeerTimeout,
-    QueueFull,
-    S4Error,
-    Unreachable,
-)
+from s4raw.errors import Busy, Corrupt, LocalFileError, NoSuchKey, PeerTimeout, QueueFull, S4Error
 from s4raw.keys import Key
 from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item, Place
 from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
-from s4raw.queue.files import settle
+from s4raw.queue.files import Names, settle
 from s4raw.queue.journal import Deletion, Journal
-from s4raw.queue.outcomes import Outcomes
+from s4raw.queue.outcomes import UNREACHABLE, Outcomes
 from s4raw.queue.room import Reservation, Room
 from s4raw.queue.rows import Row, State, decode, encode
-from s4raw.queue.spool import Spool
+from s4raw.queue.spool import open_spool
+from s4raw.queue.together import add_together
 
 AWAY_SECONDS = 0.5  # between attempts to reach a remote that is away
 MAX_KEPT_WAIT = 60.0  # seconds until another try after a restart, at most: the clock may have been set back
-_UNREACHABLE = (Unreachable, ConnectionLost, PeerTimeout)
 
 
 class Queue:
@@ -63,10 +52,11 @@ class Queue:
         self._alarm: float | None = None  # until when one of those who wait for a turn waits, for all of them
         self._leaving: Counter[Place] = Counter()  # what has left, but is still on disk
         self._closed = False
+        self._names = Names()
         self._journal = Journal(directory)
         try:
             self.directory = self._journal.directory
-            self.spool = _open_spool(self._journal)
+            self.spool = open_spool(self.directory)
             collecting = gc.isenabled()
             gc.disable()  # a hundred thousand rows are no garbage, and looking at them takes a third of the time
             try:
@@ -129,22 +119,33 @@ class Queue:
         try:
             if order.kind == PUT and not order.spooled:
                 order = settle(order, fd)
-            elif order.kind == PUT and not self.spool.has(order.path):
-                raise LocalFileError(f"the file {os.fsdecode(order.path)} is not in the queue's spool")
+                self._names.sync(order.path)
+            elif order.kind == PUT:
+                self.spool.check(order.path)
             row = encode(order)
             with room or self.reserve(order.size, timeout):
-                row = self._journal.insert(row._replace(created_ns=time.time_ns()))
+                [row] = self._journal.insert([row._replace(created_ns=time.time_ns())])
         except S4Error as error:
             if order.spooled and not isinstance(error, QueueFull):
                 self.spool.discard(order.path)
             raise
         return Entry(row.id, order, row.created_ns)
 
+    def add_many(self, orders: Sequence[Order], room: Reservation | None = None) -> Sequence[Entry | S4Error]:
+        """Accept orders in one commit, in their order: what became of each. Files must be on disk (``settle``).
+
+        It does not wait: what it says ends before the first order that finds no room, unless ``refuse``: then that is
+        told the order, and others go on. ``room`` is a reservation for the first. The spooled file of an order that
+        fails is deleted.
+        """
+        reserve = partial(self.reserve, timeout=0.0)
+        return add_together(orders, room, self._names, self.spool, self._journal.insert, reserve, self.refuse)
+
     def _accepted(self, rows: Sequence[Row]) -> None:
         with self._lock:
             for row in rows:
                 self._backlog.add(row)
-            self._ready.notify(len(rows))
+            self._ready.notify()  # who is woken wakes the next
 
     def _held(self) -> tuple[int, int]:
         """Without the lock: each of them is read at once, and whoever changes them looks for room again."""
@@ -169,10 +170,15 @@ class Queue:
     def names(self, alias: str, bucket: str, prefix: str, after: str, limit: int) -> Sequence[Entry]:
         """The newest order of each key with the prefix, in the order of the names' UTF-8, those behind ``after``."""
         with self._lock:
-            found = [
-                (item.row, item.state) for item in islice(self._backlog.newest(alias, bucket, prefix, after), limit)
-            ]
+            items = islice(self._backlog.newest(alias, bucket, prefix, after), limit)
+            found = [(item.row, item.state) for item in items]
         return [decode(*kept, self.spool.path) for kept in found]
+
+    def find(self, id: int) -> Entry | None:
+        """An entry that has not left. Raises ProtocolError, ValueError for a damaged row."""
+        with self._lock:
+            item = self._backlog.get(id)
+            return self._entry(item) if item is not None else None
 
     def entries(
         self, *, alias: str | None = None, parked: bool | None = None, after: int = 0, limit: int = 1000
@@ -270,7 +276,7 @@ class Queue:
             while not (stopped() or self._closed):
                 item = self._backlog.take(time.monotonic())
                 if item is not None:
-                    self._ready.notify()  # another one may look after the clock, or for the next entry
+                    self._pass_on()
                     if (entry := self._readable(item)) is not None:
                         return entry
                     continue
@@ -279,11 +285,9 @@ class Queue:
                     self._ready.wait()
                     continue
                 self._alarm = due
-                try:
-                    self._ready.wait(max(0.0, due - time.monotonic()))
-                finally:
-                    if self._alarm == due:
-                        self._alarm = None
+                self._ready.wait(max(0.0, due - time.monotonic()))
+                if self._alarm == due:
+                    self._alarm = None
             self._ready.notify()  # it may have been the one who looks after the clock
             return None
 
@@ -295,6 +299,12 @@ class Queue:
             self._backlog.put_back(item, state)
             self._left.notify_all()
             return None
+
+    def _pass_on(self) -> None:
+        """Wake another one, if there is something to look after: the next entry, or the clock."""
+        due = self._backlog.next_due()
+        if self._backlog.has_ready or (due is not None and (self._alarm is None or self._alarm > due)):
+            self._ready.notify()
 
     def wake(self) -> None:
         """Let all who wait in ``take`` look whether they are to stop."""
@@ -330,7 +340,7 @@ class Queue:
             raise NoSuchKey(f"the entry {id} is not in flight")
         self._counts["attempts"] += 1
         self._counts["delivered" if error is None else "failures"] += 1
-        if isinstance(error, _UNREACHABLE):
+        if isinstance(error, UNREACHABLE):
             self._backlog.unreachable(item.row.alias, time.monotonic() + AWAY_SECONDS)
         elif not isinstance(error, LocalFileError) and self._backlog.reachable(item.row.alias):
             self._ready.notify_all()
@@ -386,11 +396,3 @@ class Queue:
         self._journal.close()
         self._outcomes.close()
         self.spool.close()
-
-
-def _open_spool(journal: Journal) -> Spool:
-    path = os.path.join(journal.directory, "spool")
-    try:
-        return Spool(path)
-    except OSError as error:
-        raise ConfError(f"cannot use the queue's spool {path}: {error.strerror}") from None

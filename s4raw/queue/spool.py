@@ -13,7 +13,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 
 from s4raw.disk import disk_error
-from s4raw.errors import Corrupt, LocalFileError
+from s4raw.errors import ConfError, Corrupt, LocalFileError
 from s4raw.objects.base import Attributes, Source
 from s4raw.objects.filling import copy_bytes, receive
 from s4raw.objects.sources import Identity
@@ -106,6 +106,11 @@ class Spool:
         """Whether a file is there; of a spool that is closed nobody can say."""
         return self._fd < 0 or os.access(_name(path), os.F_OK, dir_fd=self._fd)
 
+    def check(self, path: bytes) -> None:
+        """Raises LocalFileError for a file that is not there."""
+        if not self.has(path):
+            raise LocalFileError(f"the file {os.fsdecode(path)} is not in the queue's spool")
+
     def discard(self, path: bytes) -> None:
         """Delete a file. One that cannot be deleted is swept later."""
         with suppress(OSError):
@@ -124,6 +129,15 @@ class Spool:
         for name in self.names():
             if name not in keep:
                 self.discard(name)
+
+
+def open_spool(queue: str) -> Spool:
+    """The spool in the directory of a queue. Raises ConfError."""
+    path = os.path.join(queue, "spool")
+    try:
+        return Spool(path)
+    except OSError as error:
+        raise ConfError(f"cannot use the queue's spool {path}: {error.strerror}") from None
 
 
 def _new_name() -> bytes:

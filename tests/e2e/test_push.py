@@ -1,5 +1,7 @@
 """The uploader over real processes: old clients and new ones, what they are told, and what arrives at the remote."""
 
+import hashlib
+import json
 import os
 import signal
 import socket
@@ -143,6 +145,31 @@ def test_many_requests_on_a_connection_are_answered_in_their_order(uploader: Pus
     assert [number for number, each in enumerate(said) if not each["ok"]] == [1, 52, 103, 154]
     uploader.wait_empty()
     assert remote.get("bucket", "many199") == file.read_bytes()
+
+
+def test_what_is_sent_together_for_one_key_arrives_in_its_order_and_an_error_is_that_of_its_line(
+    uploader: PushDaemon, remote: RemoteS3, tmp_path
+):
+    lines = []
+    for number in range(100):
+        (tmp_path / str(number)).write_bytes(b"%d" % number)
+        asked = {
+            "file": str(tmp_path / str(number)),
+            "to": "a/bucket/one",
+            "ack": "queued",
+            "snapshot": number % 2 == 0,
+        }
+        lines.append(json.dumps(asked).encode() + b"\n")
+    lines[10:10] = [b'{"file": 1}\n', lines[0].replace(b'/0"', b'/none"'), b'{"do": "status"}\n']
+    with uploader.connect() as client:
+        client.write(b"".join(lines))
+        said = [client.heard() for _ in range(103)]
+    assert [number for number, each in enumerate(said) if not each["ok"]] == [10, 11]
+    assert "entries" in said[12]
+    ids = [each["id"] for each in said if "id" in each]
+    assert ids == sorted(ids)
+    uploader.wait_empty()
+    assert remote.get("bucket", "one") == b"99"
 
 
 def test_a_flood_of_small_requests_is_answered_whole_also_behind_one_that_waits(
@@ -300,6 +327,34 @@ def test_a_remote_that_is_away_is_told_to_who_waits_and_survived_by_who_does_not
         daemon.wait_empty()
         assert remote.get("bucket", "told") is None
         assert remote.get("bucket", "kept") == remote.get("bucket", "left") == file.read_bytes()
+
+
+def test_who_waits_for_a_time_is_not_given_up_at_a_failure_and_hears_the_etag(tmp_path, file):
+    with (
+        remote_s3(tmp_path / "remote", "bucket") as remote,
+        push_daemon(tmp_path / "push", endpoint=remote.endpoint) as daemon,
+        daemon.connect() as patient,
+        daemon.connect() as unlucky,
+    ):
+        remote.kill()
+        said = daemon.push(file, "a/bucket/late", wait=0.5)
+        assert (said["ok"], said["state"]) == (False, "queued")
+        assert "not stored in time: " in said["error"]
+        patient.say(file=str(file), to="a/bucket/patient", wait=60)
+        gone = file.with_name("gone")
+        gone.write_bytes(b"gone soon")
+        unlucky.say(file=str(gone), to="a/bucket/gone", wait=60)
+        wait_for(lambda: len(daemon.entries()) == 3 and all(each["error"] for each in daemon.entries()))
+        gone.unlink()
+        daemon.ask(do="retry", ids=None)
+        said = unlucky.heard()
+        assert (said["ok"], "state" in said) == (False, False)
+        assert "gone: No such file" in said["error"]
+        remote.start()
+        said = patient.heard()
+        assert (said["state"], said["etag"]) == ("stored", hashlib.md5(file.read_bytes()).hexdigest())
+        daemon.wait_empty()
+        assert remote.get("bucket", "late") == remote.get("bucket", "patient") == file.read_bytes()
 
 
 def test_the_log_is_that_of_s3daemon_and_is_opened_again_at_a_hangup(remote: RemoteS3, tmp_path, file):

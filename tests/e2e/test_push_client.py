@@ -68,7 +68,8 @@ def test_what_the_daemon_cannot_do_is_said(call, file):
     assert "No such file" in call("send.py", file.with_name("missing"), "a/bucket/k", code=1)
     assert "No such file" in call("send.py", "--queued", file.with_name("missing"), "a/bucket/k", code=1)
     assert "ALIAS/BUCKET/KEY" in call("send.py", file, "bucket", code=1)
-    assert "ucket" in call("send.py", "--wait", "30", file, "a/nowhere/k", code=1)
+    assert "No such file" in call("send.py", "--wait", "30", file.with_name("missing"), "a/bucket/k", code=1)
+    assert "ucket" in call("send.py", "--type", "a/b", file, "a/nowhere/k", code=1)
 
 
 def test_many_pairs_with_any_names_are_stored_and_the_one_that_fails_is_named(call, remote, tmp_path):

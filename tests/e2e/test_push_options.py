@@ -132,17 +132,18 @@ def test_at_its_limit_the_queue_refuses_or_lets_wait_and_never_drops(remote, tmp
         remote.pause()
         try:
             with daemon.connect() as client, daemon.connect() as impatient:
-                for number in range(3):
-                    client.say(file=str(file), to=f"a/bucket/waits{number}", ack="queued")
+                asked = {"file": str(file), "ack": "queued", "snapshot": True}
+                lines = [json.dumps({**asked, "to": f"a/bucket/waits{number}"}) for number in range(9)]
+                client.write("\n".join([*lines, ""]).encode())
                 assert [client.heard()["ok"] for _ in range(2)] == [True, True]
                 assert impatient.ask(file=str(file), to="a/bucket/impatient", wait=0.1)["ok"] is False
                 assert daemon.status()["entries"] == 2
                 remote.resume()
-                assert client.heard()["ok"] is True
+                assert all(client.heard()["ok"] for _ in range(7))
         finally:
             remote.resume()
         daemon.wait_empty()
-    assert remote.get("bucket", "waits2") == file.read_bytes()
+    assert remote.get("bucket", "waits2") == remote.get("bucket", "waits8") == file.read_bytes()
     assert remote.get("bucket", "impatient") is None
 
 

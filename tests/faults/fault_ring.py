@@ -16,6 +16,7 @@ from s4raw.keys import parse_key
 from s4raw.net import Socket, listen
 from s4raw.ring import Topology, split_address
 
+SENT = "import s4raw.nearby; s4raw.nearby.is_local = lambda address: False"  # tuning: no server is on this machine
 TUNED = "import sys, s4raw.net as net; {}; from s4raw.cli import main; sys.exit(main())"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import wait_for
+from conftest import descriptors, wait_for
 from proxy import Fault, Proxy
 from push_daemon import PushDaemon, RemoteS3
 
@@ -139,6 +139,14 @@ def eventually(remote: RemoteS3, bucket: str, key: str, content: bytes, seconds:
     while remote.get(bucket, key) != content:
         assert time.monotonic() < deadline, f"{bucket}/{key} has not arrived"
         time.sleep(0.02)
+
+
+def let_go(daemon: PushDaemon, directory: Path) -> None:
+    """Wait until the daemon has no file below a directory open."""
+    wait_for(
+        lambda: not [what for what in descriptors(daemon.pid).values() if what.startswith(str(directory))],
+        "files to be closed",
+    )
 
 
 def spool_empty(daemon: PushDaemon) -> None:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from conftest import CLI, cli_runner
-from fault_ring import fault_ring
+from fault_ring import SENT, fault_ring
 
 from s4raw.errors import DiskFull
 
@@ -18,7 +18,7 @@ SOME = LARGE[: LIMIT // 5]  # one frame
 
 @pytest.fixture(scope="module")
 def _two(tmp_path_factory):
-    with fault_ring(tmp_path_factory.mktemp("full"), count=2) as ring:
+    with fault_ring(tmp_path_factory.mktemp("full"), count=2, tuning=SENT) as ring:
         yield ring
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from conftest import cli_runner, wait_for
-from fault_ring import fault_ring, finish, start_cli
+from fault_ring import SENT, fault_ring, finish, start_cli
 
 KEYS = 12
 MAKE = "for i in 0 1 2; do echo $filename $i > $i; done; echo 0; echo 1; echo 2"
@@ -77,8 +77,9 @@ def test_a_call_resumed_after_kill_9_makes_exactly_what_an_undisturbed_one_does(
         assert contents(ring, "out") == contents(ring, "whole")
 
 
-def test_what_a_failed_attempt_has_sent_does_not_stand_in_the_way_of_the_next(tmp_path):
-    with fault_ring(tmp_path, count=3) as ring:
+@pytest.mark.parametrize("tuning", ["", SENT], ids=["linked", "sent"])
+def test_what_a_failed_attempt_has_sent_does_not_stand_in_the_way_of_the_next(tmp_path, tuning):
+    with fault_ring(tmp_path, count=3, tuning=tuning) as ring:
         with ring.client() as client:
             client.put("s4://b/in/0", b"")
         marks = tmp_path / "marks"
@@ -97,8 +98,9 @@ def test_what_a_failed_attempt_has_sent_does_not_stand_in_the_way_of_the_next(tm
         assert contents(ring, "out") == {f"0/{i}": b"0 %d\n" % i for i in range(3)}
 
 
-def test_a_call_that_keeps_going_counts_what_it_cannot_send_as_failed(tmp_path):
-    with fault_ring(tmp_path, count=3) as ring:
+@pytest.mark.parametrize("tuning", ["", SENT], ids=["linked", "sent"])
+def test_a_call_that_keeps_going_counts_what_it_cannot_send_as_failed(tmp_path, tuning):
+    with fault_ring(tmp_path, count=3, tuning=tuning) as ring:
         put(ring)
         marks = tmp_path / "marks"
         marks.mkdir()

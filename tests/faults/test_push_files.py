@@ -11,7 +11,7 @@ import pytest
 from conftest import wait_for
 from proxy import UP, Cut, Proxy, Stall
 from push_daemon import PushDaemon, RemoteS3, push_daemon, remote_s3
-from push_faults import Watcher, endpoint_of, heal, killable, proxy_to, remote_options, spool_empty, tuned
+from push_faults import Watcher, endpoint_of, heal, killable, let_go, proxy_to, remote_options, spool_empty, tuned
 
 BODY = random.Random(1).randbytes(24 << 20)  # more than fits into the buffers on the way
 OTHER = random.Random(2).randbytes(24 << 20)
@@ -53,23 +53,24 @@ def proxy(_proxy: Proxy) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def daemon(_daemon: PushDaemon, proxy: Proxy) -> Iterator[PushDaemon]:
+def daemon(_daemon: PushDaemon, proxy: Proxy, tmp_path) -> Iterator[PushDaemon]:
     yield _daemon
-    clean(_daemon, proxy)
+    clean(_daemon, proxy, tmp_path)
 
 
 @pytest.fixture
-def unsigned(_unsigned: PushDaemon, proxy: Proxy) -> Iterator[PushDaemon]:
+def unsigned(_unsigned: PushDaemon, proxy: Proxy, tmp_path) -> Iterator[PushDaemon]:
     yield _unsigned
-    clean(_unsigned, proxy)
+    clean(_unsigned, proxy, tmp_path)
 
 
-def clean(daemon: PushDaemon, proxy: Proxy) -> None:
+def clean(daemon: PushDaemon, proxy: Proxy, directory: Path) -> None:
     """Nothing stays but what was set aside, and that is thrown away."""
     heal(proxy)
     daemon.ask(do="drop", all=True)
-    daemon.wait_empty()
+    daemon.wait_empty(60)
     spool_empty(daemon)
+    let_go(daemon, directory)
     daemon.check_no_traceback()
 
 
@@ -129,7 +130,7 @@ def fail_anew(daemon: PushDaemon) -> None:
 
 def parked(daemon: PushDaemon) -> list[dict]:
     """Wait until nothing moves any more; what was set aside."""
-    daemon.wait_empty()
+    daemon.wait_empty(60)
     found = daemon.entries()
     assert all(each["state"] == "parked" for each in found)
     return found
@@ -203,7 +204,7 @@ def test_who_waits_is_told_that_the_file_changed_and_nothing_stays_queued(
 
 def test_bytes_that_change_in_the_buffers_of_the_kernel_are_not_stored(daemon: PushDaemon, remote: RemoteS3, tmp_path):
     """A file is sent from the pages that the kernel has of it: who writes to them changes what is still on its way."""
-    path, size = tmp_path / "file", 1 << 20
+    path, size = tmp_path / "file", 1 << 19
     path.write_bytes(BODY[:size])
     with Watcher(remote, "bucket", {"buffers": [BODY[:size]]}) as watcher:
         remote.pause()
@@ -259,7 +260,7 @@ def test_a_file_that_may_not_be_read_is_refused_and_one_that_may_no_longer_is_se
         assert "Permission denied" in found[0]["error"]
         path.chmod(0o600)
         assert daemon.ask(do="retry", ids=[found[0]["id"]]) == {"ok": True, "count": 1}
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert remote.get("bucket", "unreadable") == BODY
 
 
@@ -291,9 +292,9 @@ def test_a_growing_file_is_stored_once_it_is_whole_and_never_in_part(daemon: Pus
             if answer["ok"]:
                 lengths.append(step * (number + 1))
     assert daemon.push(path, "a/bucket/growing", ack="queued")["ok"]
-    daemon.wait_empty()
+    daemon.wait_empty(60)
     while found := daemon.entries(parked=True):  # those that grew before they were sent
         assert all("changed" in each["error"] for each in found)
         assert daemon.ask(do="drop", ids=[each["id"] for each in found])["ok"]
-        daemon.wait_empty()
+        daemon.wait_empty(60)
     assert remote.get("bucket", "growing") == contents[40]

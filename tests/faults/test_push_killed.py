@@ -48,11 +48,16 @@ def discard_and_die(self, path):
 Spool.discard = discard_and_die
 """
 COMMIT = """
+import time
 from s4raw.queue.journal import Journal
 commit = Journal._commit
+def die_in(text):
+    if text == "COMMIT":
+        time.sleep(0.2)  # who does not wait for the commit goes on
+        die()
 def commit_and_die(self, rows, ids, states):
     if {what} and {inside}:
-        self._database.set_trace_callback(lambda text: die() if text == "COMMIT" else None)
+        self._database.set_trace_callback(die_in)
     commit(self, rows, ids, states)
     if {what}:
         die()
@@ -140,7 +145,8 @@ def test_killed_at_a_point_it_has_everything_or_nothing(remote: RemoteS3, tmp_pa
         ended(daemon)
         assert (directory / "died").exists()
         daemon.start()
-        daemon.wait_empty()
+        daemon.wait_empty(60)
+        assert daemon.entries() == []
         assert listed(remote, bucket) == (["key"] if point.arrives else [])
         assert remote.get(bucket, "key") == (point.content if point.arrives else None)
         spool_empty(daemon)
@@ -191,7 +197,8 @@ def test_killed_on_the_way_all_that_was_accepted_arrives_in_order(remote: Remote
         daemon.kill()
         heal(proxy)
         daemon.start()
-        daemon.wait_empty()
+        daemon.wait_empty(60)
+        assert daemon.entries() == []
         assert listed(remote, bucket) == ["any", "key"]
         assert remote.get(bucket, "key") == SECOND
         assert remote.get(bucket, "any") == OTHER
@@ -220,7 +227,7 @@ def test_an_old_client_whose_daemon_dies_is_not_told_success_and_its_file_arrive
         assert remote.get("bucket", "old") is None
         heal(proxy)
         daemon.start()
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert remote.get("bucket", "old") == FIRST
 
 
@@ -371,7 +378,7 @@ def test_a_second_daemon_on_the_spool_is_refused_while_the_first_lives_and_takes
             first.kill()
             heal(proxy)
             second.start()
-            second.wait_empty()
+            second.wait_empty(60)
             assert remote.get("bucket", "two") == FIRST
             assert str(second.pid) in first.fails()
             assert second.stop() == 0

@@ -94,5 +94,5 @@ def test_without_a_descriptor_for_a_file_it_is_waited_for_and_not_set_aside(tmp_
             heal(proxy)
         finally:
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (most, most))
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert remote.get("bucket", "scarce") == BODY

@@ -23,6 +23,7 @@ from push_faults import (
     eventually,
     heal,
     killable,
+    let_go,
     listed,
     proxy_to,
     remote_options,
@@ -64,12 +65,13 @@ def proxy(_proxy: Proxy) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def daemon(_daemon: PushDaemon, proxy: Proxy) -> Iterator[PushDaemon]:
+def daemon(_daemon: PushDaemon, proxy: Proxy, tmp_path) -> Iterator[PushDaemon]:
     yield _daemon
     heal(proxy)
-    _daemon.wait_empty()
+    _daemon.wait_empty(60)
     assert _daemon.entries() == []
     spool_empty(_daemon)
+    let_go(_daemon, tmp_path)
     _daemon.check_no_traceback()
     heal(proxy)
     wait_for(proxy.idle, "connections to end")
@@ -109,7 +111,7 @@ def test_a_remote_that_is_gone_is_waited_for_over_a_restart_and_holds_up_no_othe
         gone.start()
         for number in range(4):  # by itself
             eventually(gone, "bucket", f"{number}", BODY + b"%d" % (number + 4))
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert listed(gone, "bucket") == ["0", "1", "2", "3"]
 
 
@@ -233,7 +235,7 @@ def test_a_remote_that_stalls_is_given_up_and_tried_again_and_then_holds_up_no_o
         assert daemon.old(file, "other/bucket/not-stalled") == "Success"
         assert all("no answer for 1 s" in each["error"] for each in daemon.entries() if each["attempts"])
         heal(proxy)
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert all(remote.get("bucket", f"stalled{number}") == BODY for number in range(8))
 
 
@@ -277,7 +279,7 @@ def test_a_queue_without_space_accepts_nothing_loses_nothing_and_goes_on_later(
         assert [each["to"] for each in daemon.entries()] == ["default/bucket/before"]
         heal(proxy)
         eventually(remote, "bucket", "before", BODY)
-    daemon.wait_empty()
+    daemon.wait_empty(60)
     assert daemon.old(file, "a/bucket/after") == "Success"
     assert remote.get("bucket", "no-space") is None
 
@@ -296,7 +298,7 @@ def test_a_snapshot_that_does_not_fit_is_refused_and_leaves_nothing(daemon: Push
         assert daemon.push(path, "a/bucket/copied", ack="queued", snapshot=True)["ok"]
     finally:
         path.unlink(missing_ok=True)
-    daemon.wait_empty()
+    daemon.wait_empty(60)
     assert remote.get("bucket", "copied") == LARGE
 
 
@@ -345,7 +347,7 @@ def test_a_stalled_upload_is_left_at_the_deadline_and_done_after_the_next_start(
         assert b"stays queued" in answers[1], answers
         heal(proxy)
         daemon.start()
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert remote.get("bucket", key) == remote.get("bucket", waiting) == LARGE
 
 
@@ -362,9 +364,8 @@ def test_who_leaves_early_while_the_remote_stalls_costs_nothing(remote: RemoteS3
                 if number % 2:  # breaks the connection
                     wait_for(lambda number=number: len(daemon.entries()) == number + 1)
                     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        wait_for(lambda: len(daemon.entries()) == 20)
-        assert daemon.status()["in_flight"] == 20
+        wait_for(lambda: len(daemon.entries()) == 20 and daemon.status()["in_flight"] == 20)
         heal(proxy)
-        daemon.wait_empty()
+        daemon.wait_empty(60)
         assert all(remote.get("bucket", f"early{number}") == BODY for number in range(20))
         wait_for(lambda: thread_count(daemon.pid) <= before + 20 + 2, "its clients' threads to end")

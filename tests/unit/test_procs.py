@@ -1,6 +1,7 @@
 """Commands: how they end, what is kept of what they said, and that nothing of them stays."""
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from conftest import wait_for
 
 from s4raw.errors import Cancelled, CommandFailed, ConnectionLost, KeyExists, S4Error, StoreError, UsageError
-from s4raw.procs import STDERR_TAIL, Cancellation, Command, Outcome, Slots, run
+from s4raw.procs import STDERR_TAIL, Cancellation, Command, Outcome, Slots, prepare_thread, run
 
 LONG = 600.0  # seconds; no test waits for it
 PATIENCE = (0.3, 3, 30)  # the time of a command that is to run out of it; a slow machine gets more, to get that far
@@ -23,8 +24,28 @@ def cancellation() -> Iterator[Cancellation]:
         yield found
 
 
-@pytest.fixture
-def bash(tmp_path: Path, cancellation: Cancellation):
+def in_a_thread_that_is_prepared(work):
+    """What ``work`` gives or raises there."""
+    found = []
+
+    def run_it() -> None:
+        prepare_thread()
+        try:
+            found.append((work(), None))
+        except BaseException as error:
+            found.append((None, error))
+
+    thread = threading.Thread(target=run_it)
+    thread.start()
+    thread.join()
+    result, error = found[0]
+    if error:
+        raise error
+    return result
+
+
+@pytest.fixture(params=["any thread", "prepared"])
+def bash(tmp_path: Path, cancellation: Cancellation, request: pytest.FixtureRequest):
     """Runs a command in the test's directory: ``bash("wc -c", stdin=b"...")``."""
 
     def start(text: str, stdin: bytes = b"", seconds: float = LONG, stdout: str | None = None, **options) -> Outcome:
@@ -35,7 +56,10 @@ def bash(tmp_path: Path, cancellation: Cancellation):
             cwd = options.pop("cwd", str(tmp_path))
             environment = options.pop("environment", {"PATH": os.environ["PATH"]})
             command = Command(text, cwd, environment, seconds, source, output)
-            return run(command, options.pop("cancellation", cancellation), **options)
+            ending = options.pop("cancellation", cancellation)
+            if request.param == "prepared":
+                return in_a_thread_that_is_prepared(lambda: run(command, ending, **options))
+            return run(command, ending, **options)
         finally:
             os.close(source)
             if output is not None:
@@ -120,6 +144,19 @@ def test_a_command_gets_the_directory_the_environment_and_the_descriptors_it_is_
     directory, name, stdin, *others = out.all.decode().splitlines()
     assert (directory, name, stdin) == (str(tmp_path / "cwd"), "a b*", str(tmp_path / "stdin"))
     assert not hidden & set(others)
+
+
+def test_the_process_stays_in_its_directory_whatever_its_threads_run(bash, tmp_path):
+    before = os.getcwd()
+    assert bash("pwd", stdout="out").status == 0
+    assert (tmp_path / "out").read_text() == f"{tmp_path}\n"
+    assert os.getcwd() == before
+
+
+def test_a_command_does_not_ignore_what_python_ignores(bash, tmp_path):
+    assert bash("grep SigIgn /proc/self/status", stdout="out").status == 0
+    assert int((tmp_path / "out").read_text().split()[1], 16) & (1 << 12 | 1 << 24) == 0  # SIGPIPE, SIGXFSZ
+    assert bash("yes | head -1").status == 128 + signal.SIGPIPE
 
 
 def test_a_command_is_a_process_group_of_its_own(bash):

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from s4raw import unix
-from s4raw.errors import ConfError, LocalFileError, S4Error
+from s4raw.errors import ConfError, LocalFileError, QueueFull, S4Error
+from s4raw.objects.base import Attributes, Info
 from s4raw.objects.sources import FileSource
 from s4raw.push.aliases import Aliases, Place, parse_alias, read_places
 from s4raw.push.deliveries import Deliveries
 from s4raw.push.protocol import parse
 from s4raw.push.roots import Roots
+from s4raw.push.spread import spread
 from s4raw.push.systemd import Notifier
 from s4raw.push.transfers import Transfers
 from s4raw.push.uploader import Uploader
+from s4raw.queue.entries import Limits
 from s4raw.queue.queue import Queue
 from s4raw.remote.bodies import FileSending
 from s4raw.s3.connection import FileBody
@@ -129,6 +132,22 @@ def test_a_configuration_that_is_wrong_is_named(tmp_path, text):
         read_places(str(tmp_path / "none.toml"), [])
 
 
+def test_what_is_spread_is_done_at_once_and_told_in_its_order_until_it_is_enough():
+    together = threading.Barrier(4, timeout=20)
+    assert spread(lambda _: together.wait() >= 0, range(16), lambda _: 1, 100) == [True] * 16
+
+    def work(number):
+        if number == 2:
+            raise S4Error("two")
+        return number
+
+    done = spread(work, range(9), lambda _: 1, 100)
+    assert str(done.pop(2)) == "two"
+    assert done == [0, 1, 3, 4, 5, 6, 7, 8]
+    assert spread(work, range(2), lambda _: 50, 50) == [0]
+    assert spread(work, [], lambda _: 1, 1) == []
+
+
 def test_who_waits_is_told_of_attempts_of_drops_and_of_the_end():
     woken = threading.Event()
     deliveries = Deliveries()
@@ -150,13 +169,53 @@ def test_who_waits_is_told_of_attempts_of_drops_and_of_the_end():
     assert not woken.is_set()
 
 
+def test_who_watches_an_entry_after_it_was_stored_is_told_its_etag(tmp_path):
+    queue = Queue(str(tmp_path / "queue"))
+    try:
+        uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+        (tmp_path / "file").write_bytes(b"data")
+        [entry] = uploader.accept([parse(b"%b a/b/k" % os.fsencode(tmp_path / "file"))], lambda: True)
+        assert queue.take(lambda: False) == entry
+        uploader.stored(entry, Info(4, 0, Attributes(etag="abc")))
+        queue.delivered(entry.id)
+        delivery = uploader.deliveries.watch(entry.id, lambda: None)
+        uploader.look(delivery)
+        assert (delivery.done, delivery.etag) == (True, "abc")
+    finally:
+        queue.close()
+
+
+def test_a_snapshot_that_waits_for_room_is_kept_and_the_one_that_is_not_let_in_is_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr("s4raw.push.uploader.SLICE_SECONDS", 0.01)
+    queue = Queue(str(tmp_path / "queue"), Limits(files=1))
+    try:
+        uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+        (tmp_path / "file").write_bytes(b"data")
+        ask = b'{"file": "%b", "to": "a/b/%d", "snapshot": true}'
+        pushes = [parse(ask % (os.fsencode(tmp_path / "file"), number)) for number in range(3)]
+        calls = []
+
+        def patience():
+            calls.append(None)
+            if len(calls) == 3:
+                assert queue.drop([queue.entries()[0].id]) == 1
+            return len(calls) < 6
+
+        first, second, third = uploader.accept(pushes, patience)
+        assert (first.order.key.name, second.order.key.name) == ("0", "1")
+        assert isinstance(third, QueueFull)
+        assert [os.path.join(queue.spool.path, name) for name in queue.spool.names()] == [second.order.path]
+    finally:
+        queue.close()
+
+
 def test_an_attempt_that_failed_before_anybody_watched_is_seen(tmp_path):
     (tmp_path / "file").write_bytes(b"data")
     queue = Queue(str(tmp_path / "queue"))
     try:
         uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
         push = parse(b"%b a/b/k" % os.fsencode(tmp_path / "file"))
-        entry = uploader.accept(push, lambda: True)
+        [entry] = uploader.accept([push], lambda: True)
         delivery = uploader.deliveries.watch(entry.id, lambda: None)
         uploader.look(delivery)
         assert (delivery.done, delivery.failed) == (False, False)

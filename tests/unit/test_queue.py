@@ -15,6 +15,7 @@ from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Part
 from s4raw.objects.sources import Identity
 from s4raw.queue.entries import DELETE, PUT, TAG, Gauges, Limits, Order
+from s4raw.queue.files import Names, settle
 from s4raw.queue.queue import Queue
 from s4raw.queue.rows import encode
 
@@ -172,6 +173,77 @@ def test_the_file_and_its_name_are_on_disk_before_the_row_is(tmp_path, file, mon
             "commit",
             "done",
         ]
+
+
+def test_what_is_added_together_has_one_commit_and_one_sync_of_each_directory(tmp_path, file, monkeypatch):
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "file"
+    other.write_bytes(b"other")
+    steps = []
+    with opened(tmp_path / "q") as queue:
+        orders = [settle(by_reference(path, f"k{n}")) for n, path in enumerate([file, other, file, other])]
+        with open(file, "rb") as opened_file:
+            path, identity = queue.spool.snapshot(opened_file.fileno(), os.fsencode(file))
+        orders.append(Order("", key("k4"), path=path, spooled=True, identity=identity))
+        sync, commit = os.fsync, queue._journal._commit
+        monkeypatch.setattr(
+            os, "fsync", lambda fd: (steps.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))), sync(fd))
+        )
+        queue._journal._commit = lambda *changes: (steps.append("commit"), commit(*changes))
+        entries = queue.add_many(orders)
+        assert steps == [tmp_path.name, "other", "spool", "commit"]
+        assert ids(entries) == list(range(entries[0].id, entries[0].id + 5))
+        assert [entry.order for entry in entries] == orders
+        assert queue.entries() == entries
+
+
+def test_of_what_is_added_together_an_error_is_that_of_one_order(tmp_path, file):
+    with opened(tmp_path / "q") as queue:
+        order = settle(by_reference(file))
+        gone = order._replace(path=os.fsencode(tmp_path / "gone" / "file"))
+        wrong = stored(queue, "k", b"body")._replace(key=Key("b", ""))
+        found = queue.add_many([order, gone, wrong, order])
+        assert [type(each).__name__ for each in found] == ["Entry", "LocalFileError", "BadKey", "Entry"]
+        assert queue.spool.names() == []
+        assert queue.add_many([gone]) != []
+        assert ids(queue.entries()) == ids([found[0], found[3]])
+
+
+def test_what_is_added_together_goes_as_far_as_there_is_room(tmp_path):
+    with opened(tmp_path / "q", Limits(files=3)) as queue:
+        orders = [deletion(f"k{number}") for number in range(5)]
+        found = queue.add_many(orders)
+        assert [entry.order for entry in found] == orders[:3]
+        assert queue.add_many(orders[3:]) == []
+        queue.drop(ids(found[:1]))
+        with queue.reserve(0, 0.0) as room:
+            assert [entry.order for entry in queue.add_many(orders[3:], room)] == orders[3:4]
+    with opened(tmp_path / "refuses", Limits(files=3), refuse=True) as queue:
+        found = queue.add_many(orders)
+        assert [isinstance(each, QueueFull) for each in found] == [False, False, False, True, True]
+
+
+def test_who_asks_for_a_name_while_its_directory_is_synced_shares_the_next_time(file, threads, monkeypatch):
+    names, gate, begun, sync = Names(), threading.Event(), threading.Event(), os.fsync
+    synced = []
+
+    def slow(fd):
+        synced.append(fd)
+        begun.set()
+        gate.wait(20)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    path = os.fsencode(file)
+    threads.start(names.sync, path)
+    assert begun.wait(20)
+    for _ in range(9):
+        threads.start(names.sync, path)
+    wait_for(lambda: names._turns[os.path.dirname(path)].users == 10)
+    gate.set()
+    threads.join()
+    assert len(synced) == 2, "none of them relies on one that began before it asked"
+    assert names._turns == {}
 
 
 def test_every_commit_is_on_disk_before_it_returns(queue):

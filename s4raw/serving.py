@@ -88,10 +88,12 @@ class Acceptor(Generic[S]):
         lifeline: int | None = None,
         connected: Callable[[int], int] = lambda count: count,
         may_accept: Callable[[], bool] = lambda: True,
+        cut_off: Callable[[], object] = lambda: None,
     ) -> None:
         """``connected`` is told how many connections there are here, and says how many there are in all processes.
 
-        While not ``may_accept`` other processes are let go first.
+        While not ``may_accept`` other processes are let go first. When clients are hung up on in the end, ``cut_off``
+        ends what is waited for elsewhere.
         """
         self.lock = threading.Lock()
         self.draining = False
@@ -104,6 +106,7 @@ class Acceptor(Generic[S]):
         self._lifeline = lifeline
         self._connected = connected
         self._may_accept = may_accept
+        self._cut_off = cut_off
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._connections: set[Connection[S]] = set()
         self._threads: set[threading.Thread] = set()
@@ -262,6 +265,8 @@ class Acceptor(Generic[S]):
             late = list(self._connections)
             for connection in late:
                 connection.channel.hang_up()
+        if late:
+            self._cut_off()
         for thread in threads:
             thread.join()
         return not late

@@ -27,7 +27,8 @@ def delete_bucket(
 
     Every key that has something pending is being deleted then: what came before its delete is dropped, the delete is
     done here and now, and so nothing is left that could fail for lack of the bucket. ``forget`` is told of the bucket
-    before it goes. Raises NoSuchBucket, BucketNotEmpty, Busy or PeerTimeout when what is on its way does not end.
+    before it goes, and again afterwards: somebody may have seen it meanwhile. Raises NoSuchBucket, BucketNotEmpty, Busy
+    or PeerTimeout when what is on its way does not end.
     """
     if list_page(name, Query(limit=1)).entries:
         raise BucketNotEmpty(f"there are objects in the bucket {name}")
@@ -35,7 +36,10 @@ def delete_bucket(
         _end(remote, queue, alias, newest.order.key)
     queue.wait_gone(alias, name, None, TURNS * TURN_SECONDS)
     forget(name)
-    remote.delete_bucket(name)
+    try:
+        remote.delete_bucket(name)
+    finally:
+        forget(name)
 
 
 def _names(queue: Queue, alias: str, bucket: str) -> Iterator[Entry]:

@@ -7,8 +7,15 @@ import os
 import threading
 
 from s4raw.disk import disk_errors
-from s4raw.errors import ConfError
+from s4raw.errors import ConfError, ConnectionLost, PeerTimeout, Refused, S4Error, Unreachable
 from s4raw.objects.base import Bucket
+
+
+def is_away(error: S4Error) -> bool:
+    """Whether an error says nothing but that the remote cannot be asked now."""
+    if isinstance(error, Refused):
+        return error.http >= 500
+    return isinstance(error, Unreachable | ConnectionLost | PeerTimeout)
 
 
 class KnownBuckets:
@@ -41,8 +48,16 @@ class KnownBuckets:
     def add(self, bucket: Bucket, asked_at: int) -> None:
         """A bucket is so, said who asked after ``moment`` was ``asked_at``; it counts if none was forgotten since.
 
-        Raises DiskFull, StoreError.
+        It has no tags where the remote does not tell them: whoever may write may not always see all. Raises DiskFull,
+        StoreError, and what asking for tags does.
         """
+        try:
+            tags = dict(bucket.tags)
+        except Refused as error:
+            if is_away(error):
+                raise
+            tags = {}
+        bucket = bucket._replace(tags=tags)
         with self._lock:
             if self._buckets.get(bucket.name) != bucket and asked_at == self._forgotten:
                 self._keep({**self._buckets, bucket.name: bucket})

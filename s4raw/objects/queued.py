@@ -14,16 +14,7 @@ from itertools import islice
 
 from s4raw.blocks import Record
 from s4raw.disk import DataDirectory, disk_errors
-from s4raw.errors import (
-    Busy,
-    ConnectionLost,
-    NoSuchBucket,
-    NoSuchKey,
-    PeerTimeout,
-    Refused,
-    S4Error,
-    Unreachable,
-)
+from s4raw.errors import BucketNotEmpty, Busy, NoSuchBucket, NoSuchKey, S4Error
 from s4raw.keys import Key, check_key
 from s4raw.objects.base import (
     ALWAYS,
@@ -45,7 +36,7 @@ from s4raw.objects.base import (
 )
 from s4raw.objects.emptying import delete_bucket
 from s4raw.objects.key_locks import KeyLocks
-from s4raw.objects.known_buckets import KnownBuckets
+from s4raw.objects.known_buckets import KnownBuckets, is_away
 from s4raw.objects.local_parts import LocalUploads
 from s4raw.objects.overlay_listing import list_page
 from s4raw.objects.pending import Pending, View, tagged
@@ -107,11 +98,10 @@ class QueuedBackend:
 
     def create_bucket(self, name: str) -> bool:
         """Make a bucket at the remote; False when it was there already."""
-        with self._locks.bucket(name):
-            asked_at = self._known.moment
-            made = self._remote.create_bucket(name)
-            self._known.add(Bucket(name, time.time_ns()) if made else self._remote.bucket(name), asked_at)
-            return made
+        asked_at = self._known.moment  # and no lock: a remote that is silent must not hold up who writes
+        made = self._remote.create_bucket(name)
+        self._known.add(Bucket(name, time.time_ns()) if made else self._remote.bucket(name), asked_at)
+        return made
 
     def bucket(self, name: str) -> Bucket:
         """A bucket of the remote; while that is away, as it was last seen."""
@@ -123,7 +113,7 @@ class QueuedBackend:
             raise
         except S4Error as error:
             last = self._known.get(name)
-            if last is None or not _is_away(error):
+            if last is None or not is_away(error):
                 raise
             return last
         self._known.add(found, asked_at)
@@ -140,6 +130,8 @@ class QueuedBackend:
         Objects that are pending count; deletes that are pending in it are done first. Raises Busy or PeerTimeout when
         what is on its way does not end.
         """
+        if self.list(name, Query(limit=1)).entries:  # before all writes wait, perhaps for a remote that is silent
+            raise BucketNotEmpty(f"there are objects in the bucket {name}")
         with self._locks.bucket(name):
             deleted_ns = time.time_ns()
             delete_bucket(self._remote, self._queue, self._alias, name, self.list, self._known.forget)
@@ -313,14 +305,23 @@ class QueuedBackend:
             self._need(key.bucket)
             view = self._pending.look(key)
             if view is not None and view.deleted:
+                self._drop_failed(key)
                 return False
             if conditions is not ALWAYS:
                 info = self._there(key)
                 if info is None:
                     return False
                 conditions.check(info, reading=False)
-            self._queue.add(Order(self._alias, key, DELETE), timeout=self._wait_seconds)
+            failed = any(entry.attempts for entry in self._queue.pending(self._alias, key))
+            room = self._queue.reserve(0, self._wait_seconds, always=failed)
+            self._queue.add(Order(self._alias, key, DELETE), room=room)
+            self._drop_failed(key)
             return True
+
+    def _drop_failed(self, key: Key) -> None:
+        """Drop what failed and is to be deleted: what the remote never takes would hold up its delete for ever."""
+        before = self._queue.pending(self._alias, key)[:-1]
+        self._queue.drop([entry.id for entry in before if entry.attempts])
 
     # Multipart uploads: in parts, here
 
@@ -379,13 +380,6 @@ def _tries(key: Key) -> Iterator[int]:
             time.sleep(_PAUSE_SECONDS)
         yield at
     raise Busy("the object was delivered or replaced again and again while it was opened", key=str(key))
-
-
-def _is_away(error: S4Error) -> bool:
-    """Whether an error says nothing but that the remote cannot be asked now."""
-    if isinstance(error, Refused):
-        return error.http >= 500
-    return isinstance(error, Unreachable | ConnectionLost | PeerTimeout)
 
 
 def _of(view: View) -> Info:

@@ -124,6 +124,10 @@ class RemoteBackend:
         """Close the connections."""
         self._remote.close()
 
+    def cut_off(self) -> None:
+        """Close the connections, also those that are in use."""
+        self._remote.close(cut_off=True)
+
     def buckets(self) -> Sequence[Bucket]:
         """All buckets, by name."""
         return self._buckets.all()

@@ -26,7 +26,7 @@ from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
 from s4raw.queue.files import Names, settle
 from s4raw.queue.journal import Deletion, Journal
 from s4raw.queue.outcomes import UNREACHABLE, Outcomes
-from s4raw.queue.room import Reservation, Room
+from s4raw.queue.room import Patience, Reservation, Room
 from s4raw.queue.rows import Row, State, decode, encode
 from s4raw.queue.spool import open_spool
 from s4raw.queue.together import add_together
@@ -98,13 +98,13 @@ class Queue:
     # -- putting in
 
     def reserve(
-        self, size: int, timeout: float | None = None, patience: Callable[[], bool] | None = None
+        self, size: int, timeout: float | None = None, patience: Patience = None, always: bool = False
     ) -> Reservation:
         """Room for an order of about so many bytes: a context manager, to be given to ``add``.
 
-        ``patience`` is asked now and then whether to wait on. Raises QueueFull in the end, Busy when it is closed.
+        ``patience`` is asked whether to wait on; ``always``: for what lets others leave. Raises QueueFull, Busy.
         """
-        return self._room.reserve(size, 0.0 if self.refuse else timeout, patience)
+        return self._room.reserve(size, 0.0 if self.refuse else timeout, patience, always)
 
     def add(
         self, order: Order, *, timeout: float | None = None, room: Reservation | None = None, fd: int | None = None

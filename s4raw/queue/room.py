@@ -14,6 +14,7 @@ from s4raw.queue.entries import Limits
 
 PATIENCE_SECONDS = 1.0  # after which who waits is asked whether to go on
 
+Patience = Callable[[], bool] | None  # whether to wait on
 Held = Callable[[], tuple[int, int]]  # bytes and entries in the queue
 Since = Callable[[], int]  # when the oldest was accepted that is not parked (ns; 0: there is none)
 
@@ -64,17 +65,18 @@ class Room:
         self._waiting: deque[_Waiting] = deque()
         self._closed = False
 
-    def reserve(self, size: int, timeout: float | None, patience: Callable[[], bool] | None = None) -> Reservation:
+    def reserve(self, size: int, timeout: float | None, patience: Patience = None, always: bool = False) -> Reservation:
         """Room for one order, at the latest after so many seconds (None: for as long as it takes).
 
         ``patience`` is asked now and then whether to go on waiting; its errors end the wait, too. An order that is
-        larger than the limit is let in when there is no other. Raises QueueFull, Busy when closed.
+        larger than the limit is let in when there is no other; ``always`` lets it in whatever there is. Raises
+        QueueFull, Busy when closed.
         """
         with self._lock:
             if self._closed:
                 raise Busy("the queue is closed")
             reason = self._lacking(size)
-            if not self._waiting and not reason:
+            if always or (not self._waiting and not reason):
                 return self._grant(size)
             if timeout is not None and timeout <= 0:
                 raise QueueFull(f"the queue is full: {reason or 'others wait for room'}")
@@ -155,7 +157,7 @@ class Room:
             self._waiting.clear()
 
 
-def _wait(turn: threading.Event, timeout: float | None, patience: Callable[[], bool] | None) -> None:
+def _wait(turn: threading.Event, timeout: float | None, patience: Patience) -> None:
     if patience is None:
         turn.wait(timeout)
         return

@@ -91,12 +91,13 @@ class Buckets:
         return Bucket(name, 0, self._lazy(name))
 
     def create(self, name: str) -> bool:
-        """Make a bucket; False when it was there already."""
+        """Make a bucket; False when it was there already, and is one's own as far as the remote tells."""
         try:
-            self.check(name, again=True)
+            self._remote.call("HEAD", Key(name, ""))
             return False
-        except NoSuchBucket:
-            pass
+        except Refused as error:
+            if error.http not in (403, 404):  # what is forbidden may be somebody else's: the remote says so
+                raise
         region, body = self._remote.region, b""
         if region != US_EAST_1:
             body = xml.document("CreateBucketConfiguration", xml.element("LocationConstraint", region))

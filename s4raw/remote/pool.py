@@ -39,6 +39,7 @@ class Lease:
         self._over = True
         if not (whole and self._pool._keep(self.connection)):
             self.connection.close()
+        self._pool._forget(self.connection)
         self.release()
 
 
@@ -54,8 +55,9 @@ class Pool:
         self._limit = limit
         self._kept = keep
         self._idle: deque[tuple[Connection, float]] = deque()  # and since when, by the monotonic clock
+        self._used: set[Connection] = set()
         self._free = limit
-        self._closed = False
+        self._closed = self._cut_off = False
         self._changed = threading.Condition(threading.Lock())
 
     def take(self, fresh: bool = False) -> Lease:
@@ -72,9 +74,20 @@ class Pool:
             if found is None:
                 break
             if found.alive():
-                return Lease(self, found)
+                return self._lease(found)
             found.close()
-        return Lease(self, self._connect())
+        return self._lease(self._connect())
+
+    def _lease(self, connection: Connection) -> Lease:
+        with self._changed:
+            self._used.add(connection)
+            if self._cut_off:
+                connection.cut_off()
+        return Lease(self, connection)
+
+    def _forget(self, connection: Connection) -> None:
+        with self._changed:
+            self._used.discard(connection)
 
     def _keep(self, connection: Connection) -> bool:
         now = time.monotonic()
@@ -129,10 +142,14 @@ class Pool:
         with self._changed:
             return len(self._idle)
 
-    def close(self) -> None:
-        """Close what is idle, and what is in use when it is given back."""
+    def close(self, cut_off: bool = False) -> None:
+        """Close what is idle, and what is in use when it is given back; ``cut_off`` ends that at once."""
         with self._changed:
             self._closed = True
+            if cut_off:
+                self._cut_off = True
+                for used in self._used:
+                    used.cut_off()
             idle, self._idle = self._idle, deque()
             self._changed.notify_all()
         for connection, _ in idle:

@@ -150,13 +150,13 @@ class Remote:
         if not self._manner.virtual:
             self._pool(self._place).warm(self._manner.keep if count is None else count)
 
-    def close(self) -> None:
-        """Close all connections, and wake up who waits."""
+    def close(self, cut_off: bool = False) -> None:
+        """Close all connections, if they are to be ``cut_off`` also those in use, and wake up who waits."""
         self._closed.set()
         with self._lock:
             pools = [*self._pools.values()]
         for pool in pools:
-            pool.close()
+            pool.close(cut_off)
 
     def call(
         self,

@@ -12,6 +12,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from s4raw import net
@@ -24,6 +25,7 @@ SENT = 1 << 20  # bytes of a body that must get away within the time that a serv
 ENCRYPTED = 256 << 10  # bytes of a file that are read at once where sendfile cannot be
 MAX_HEAD = 128 << 10
 KEEP_ALIVE_SECONDS = 30
+BOTH_WAYS = 2  # SHUT_RDWR
 NO_BODY = (204, 304)
 _DISK = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)  # what only a file can fail with
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (.*))?")
@@ -136,10 +138,11 @@ class Connection:
         self._read_seconds = read_seconds
         self._sock: Any = None
         self._rest = b""  # received, and not read yet
+        self._cut = False
         self.kept = self.used = self.answered = False
 
     def open(self) -> None:
-        """Connect. Raises Unreachable."""
+        """Connect. Raises Unreachable, ConnectionLost."""
         place = self.place
         if place.secure:
             opener: http.client.HTTPConnection = http.client.HTTPSConnection(
@@ -156,6 +159,8 @@ class Connection:
             opener.close()
             raise
         self._sock = opener.sock
+        if self._cut:
+            raise ConnectionLost("the connection was cut off")
         self._sock.settimeout(self._read_seconds)
         net.keep_alive(self._sock, KEEP_ALIVE_SECONDS)
         self._rest, self.kept, self.used = b"", True, False
@@ -166,6 +171,16 @@ class Connection:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
+
+    def cut_off(self) -> None:
+        """End it for the thread that uses it: whatever that waits for is lost. From any other thread."""
+        self._cut = True
+        if (sock := self._sock) is not None:
+            plain: Any = sock
+            if self._context is not None:
+                plain = super(ssl.SSLSocket, sock)  # TLS's own way would need the leave of who uses it
+            with suppress(OSError):
+                plain.shutdown(BOTH_WAYS)
 
     def fileno(self) -> int:
         """The descriptor of the open connection."""

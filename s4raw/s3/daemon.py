@@ -22,7 +22,7 @@ from s4raw.s3.call import Settings
 from s4raw.s3.credentials import Credentials
 from s4raw.s3.head import Limits
 from s4raw.s3.session import refuse, serve_connection
-from s4raw.s3.upstream import Upstream, open_front
+from s4raw.s3.upstream import DELETES_AT_ONCE, Upstream, open_front
 from s4raw.serving import Acceptor
 
 ENDPOINT_VARIABLE, DEFAULT_ENDPOINT = "S3D_ENDPOINT", "http://localhost:33333"
@@ -87,7 +87,7 @@ def serve(options: Options) -> None:
             name = f"s4raw-{os.urandom(8).hex()}"
             front = open_front(options.upstream, name, held, log, options.grace_seconds)
             backend, where = front.backend, front.where
-            settings = settings._replace(undelivered=front.undelivered, name=name)
+            settings = settings._replace(undelivered=front.undelivered, name=name, deletes_at_once=DELETES_AT_ONCE)
         else:
             backend, where = open_backend(options)
             held.callback(backend.close)
@@ -102,7 +102,7 @@ def serve(options: Options) -> None:
         app = App(backend, settings, log=log, access_log=partial(log, "access") if options.access_log else None)
         running.run(
             listener,
-            partial(_serve, options, app, listener, wrap, log),
+            partial(_serve, options, app, listener, wrap, log, front.cut_off if front else lambda: None),
             count=options.workers,
             lifeline=options.lifeline_fd,
             grace_seconds=options.grace_seconds,
@@ -116,6 +116,7 @@ def _serve(
     listener: Socket,
     wrap: Callable[[Socket, str], Stream],
     log: Log,
+    cut_off: Callable[[], None],
     lifeline: int | None,
     connected: Callable[[int], int],
     may_accept: Callable[[], bool],
@@ -132,6 +133,7 @@ def _serve(
         lifeline=lifeline,
         connected=connected,
         may_accept=may_accept,
+        cut_off=cut_off,
     )
 
 

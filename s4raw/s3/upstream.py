@@ -15,12 +15,13 @@ from s4raw.net import listen
 from s4raw.objects.base import Backend
 
 if TYPE_CHECKING:
-    from s4raw.objects.remote import RemoteOptions
+    from s4raw.objects.remote import RemoteBackend, RemoteOptions
     from s4raw.queue.entries import Entry, Gauges
 
 ATTEMPTS = 2  # of a request for which a client waits: it has its own
 CONNECT_SECONDS = 3.0  # so that who asks for what only the remote has soon hears that it is away
 BACKGROUND_ATTEMPTS = 3  # of one for which nobody waits; then the queue waits, and tries again
+DELETES_AT_ONCE = 16  # of one request that deletes many objects: each takes the remote a round trip
 MAX_GRACE_SECONDS = 10.0  # for what is on its way when the daemon stops: it is sent again from its start
 LOGGED_EVERY = 10  # of the failures of an order
 _PORTS = {"http": 80, "https": 443}
@@ -48,12 +49,16 @@ class Upstream:
 
 
 class Front:
-    """A backend that stands in front of a remote; ``where`` is how to call it in the log."""
+    """A backend that stands in front of a remote; ``where`` is how to call it in the log.
 
-    def __init__(self, backend: Backend, where: str, endpoint: str) -> None:
-        self.backend = backend
+    ``cut_off`` ends what clients still wait for from the remote.
+    """
+
+    def __init__(self, backend: RemoteBackend, where: str) -> None:
+        self.backend: Backend = backend
         self.where = where
-        self.endpoint = endpoint
+        self.endpoint = backend.endpoint
+        self.cut_off = backend.cut_off
         self.undelivered: Callable[[str, str, int], tuple[Gauges, Sequence[Entry]]] | None = None
         self.start: Callable[[], None] = lambda: None
 
@@ -96,7 +101,7 @@ def open_front(upstream: Upstream, name: str, held: ExitStack, log: Log, grace_s
     )
     remote = open_remote(options)
     held.callback(remote.close)
-    front = Front(remote, f"remote {remote.endpoint}", remote.endpoint)
+    front = Front(remote, f"remote {remote.endpoint}")
     if upstream.queue is not None:
         _add_queue(front, upstream, upstream.queue, options, held, log, grace_seconds)
     return front

@@ -92,7 +92,7 @@ def _line(entry: dict[str, Any]) -> str:
     words = f"{entry.get('kind')} {entry.get('key')} {entry.get('size')} bytes, {entry.get('age_seconds')} s old"
     if entry.get("attempts"):
         words += f", {entry.get('state')} after {entry.get('attempts')} attempts: {entry.get('error')}"
-    return words
+    return words if words.isprintable() else repr(words)[1:-1]  # a key may have line ends, or talk to a terminal
 
 
 def _of_bucket(s3: Client, key: Key, as_json: bool) -> dict[str, Any]:

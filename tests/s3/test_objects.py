@@ -4,11 +4,17 @@ import datetime
 import io
 import os
 import socket
+from collections.abc import Callable
+from threading import Barrier
 from typing import Any
 
 import pytest
 
-from .service import Raw, fails
+from s4raw.keys import Key
+from s4raw.objects.base import ALWAYS, Conditions
+from s4raw.objects.memory import MemoryBackend
+
+from .service import Raw, Service, fails
 
 BODY = b"0123456789" * 10
 
@@ -483,3 +489,21 @@ def test_delete_objects_has_a_limit(s3: Any, bucket: str) -> None:
     assert len(s3.delete_objects(Bucket=bucket, Delete={"Objects": wanted[:1000]})["Deleted"]) == 1000
     fails("MalformedXML", 400, s3.delete_objects, Bucket=bucket, Delete={"Objects": wanted})
     fails("NoSuchBucket", 404, s3.delete_objects, Bucket="nowhere", Delete={"Objects": wanted[:1]})
+
+
+def test_deletes_go_side_by_side_where_each_takes_long(new_client: Callable[..., Any], complaints: list[str]) -> None:
+    meeting = Barrier(4)
+
+    class Slow(MemoryBackend):
+        def delete(self, key: Key, conditions: Conditions = ALWAYS) -> bool:
+            meeting.wait(20)
+            return super().delete(key, conditions)
+
+    names = [f"{number:02}" for number in range(20)]
+    wanted = [{"Key": name} for name in names]
+    with Service(Slow(), complaints, deletes_at_once=4) as service:
+        s3 = new_client(service)
+        s3.create_bucket(Bucket="bucket")
+        found = s3.delete_objects(Bucket="bucket", Delete={"Objects": wanted})
+        assert [entry["Key"] for entry in found["Deleted"]] == names
+        fails("NoSuchBucket", 404, s3.delete_objects, Bucket="nowhere", Delete={"Objects": wanted[:4]})

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from s4raw import cli
 from s4raw.keys import Key
 from s4raw.objects.base import Attributes
 from s4raw.objects.memory import MemoryBackend
@@ -14,7 +15,7 @@ from s4raw.objects.queued import QueuedBackend
 from s4raw.queue.entries import DELETE, TAG, Order
 from s4raw.queue.queue import Queue
 
-from .service import Service
+from .service import ACCESS_KEY, SECRET_KEY, Service
 
 
 def ask(service, query):
@@ -64,4 +65,15 @@ def test_who_does_not_sign_is_told_nothing(queue, tmp_path, complaints):
     backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
     with Service(backend, complaints, undelivered=backend.undelivered) as service:
         assert ask(service, "")[0] == 403
+    backend.close()
+
+
+def test_a_key_says_nothing_to_a_terminal(queue, tmp_path, complaints, monkeypatch, capsys):
+    backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
+    queue.add(Order("", Key("bucket", "a\n\x1b[2Jé"), DELETE))
+    monkeypatch.setenv("S3D_ACCESS_KEY", ACCESS_KEY)
+    monkeypatch.setenv("S3D_SECRET_KEY", SECRET_KEY)
+    with Service(backend, complaints, undelivered=backend.undelivered) as service:
+        assert cli.main(["s3", "status", "--endpoint", f"http://127.0.0.1:{service.port}"]) == 0
+    assert "pending:     delete bucket/a\\n\\x1b[2Jé 0 bytes" in capsys.readouterr().out
     backend.close()

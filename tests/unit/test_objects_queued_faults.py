@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import wait_for
 from objects_support import KEY, Body, begin, etag_of, expected, names, plain, put, read, shown, whole
 from queued_support import Front, Strange, quick_directory
 from support import at_once
@@ -17,8 +18,10 @@ from s4raw.errors import (
     ConnectionLost,
     NoSuchBucket,
     NoSuchKey,
+    PeerTimeout,
     PreconditionFailed,
     QueueFull,
+    Refused,
     Unreachable,
 )
 from s4raw.keys import Key
@@ -26,6 +29,7 @@ from s4raw.objects import overlay_listing, pending
 from s4raw.objects.base import Attributes, Conditions, Query, Range
 from s4raw.queue.entries import Limits, Order
 from s4raw.queue.queue import Queue
+from s4raw.remote.values import LazyTags
 
 OTHER, THIRD = Key(KEY.bucket, "other"), Key(KEY.bucket, "third")
 
@@ -159,6 +163,66 @@ def test_a_bucket_waits_for_what_is_on_its_way(front):
         assert not front.queue.entries() and not front.remote.buckets()
 
 
+@pytest.mark.parametrize("act", ["create_bucket", "delete_bucket"])
+def test_a_remote_that_is_silent_about_a_bucket_holds_up_no_writes_to_it(front, act):
+    """Also a client that makes its bucket before it writes."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def silent(*arguments):
+        asked.set()
+        assert go_on.wait(30)
+        raise PeerTimeout("no answer")
+
+    front.remote.create_bucket = front.remote.list = silent
+
+    def ask():
+        with pytest.raises(PeerTimeout):
+            getattr(front.backend, act)(KEY.bucket)
+
+    other = threading.Thread(target=ask)
+    other.start()
+    assert asked.wait(10)
+    writer = threading.Thread(target=put, args=(front.backend, KEY, b"x"))
+    writer.start()
+    writer.join(10)
+    held_up = writer.is_alive()
+    go_on.set()
+    other.join()
+    writer.join()
+    assert not held_up and read(front.backend, KEY) == b"x"
+
+
+def test_a_bucket_that_is_seen_while_it_goes_is_not_believed_in(front):
+    delete = front.remote.delete_bucket
+
+    def seen(name):
+        assert front.backend.bucket(name)
+        delete(name)
+
+    front.remote.delete_bucket = seen
+    front.backend.delete_bucket(KEY.bucket)
+    with pytest.raises(NoSuchBucket):
+        put(front.backend, KEY)
+
+
+def test_whose_tags_the_remote_does_not_tell_is_written_to_all_the_same(front):
+    denied = Refused("Access Denied")
+    denied.http = 403
+
+    def refused():
+        raise denied
+
+    find = front.remote.bucket
+    front.remote.bucket = lambda name: find(name)._replace(tags=LazyTags(None, refused))
+    front.remote.create_bucket("other")
+    put(front.backend, Key("other", "key"), b"x")
+    assert front.backend.create_bucket("other") is False
+    with pytest.raises(Refused):
+        dict(front.backend.bucket("other").tags)
+    front.remote.away = True
+    assert dict(front.backend.bucket("other").tags) == {}
+
+
 def reopened(front, limits):
     """The same queue, with limits, at which it refuses."""
     front.close()
@@ -189,6 +253,23 @@ def test_a_full_queue_refuses_and_leaves_nothing_behind(front):
     front.deliver()
     front.backend.complete(OTHER, upload, parts, whole(parts))
     assert read(front.backend, OTHER) == b"onetwo"
+
+
+def test_what_the_remote_never_takes_can_be_deleted_although_the_queue_is_full(front):
+    reopened(front, Limits(files=1))
+    put(front.backend, KEY, b"x")
+    store = front.remote.put
+
+    def refuse(*arguments):
+        raise Refused("not this one")
+
+    front.remote.put = refuse
+    with front.pushing():
+        wait_for(lambda: front.queue.gauges().failures)
+        wait_for(lambda: front.queue.in_flight() or front.backend.delete(KEY))
+        wait_for(lambda: not front.queue.entries() or (front.backend.delete(KEY), False)[1])
+        front.remote.put = store
+        put(front.backend, OTHER, b"y")
 
 
 @pytest.mark.parametrize("meanwhile", ["delivered", "deleted", "replaced"])

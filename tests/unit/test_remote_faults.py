@@ -15,6 +15,7 @@ from scripted import Scripted, Visit, head_of
 
 from s4raw.errors import (
     BadRange,
+    Cancelled,
     ConnectionLost,
     Corrupt,
     DiskFull,
@@ -371,6 +372,13 @@ def test_a_bucket_that_is_gone_is_not_believed_in_any_more(file):
     assert server.methods() == ["PUT", "PUT", "HEAD"]
 
 
+def test_a_bucket_that_may_not_be_looked_at_is_not_said_to_be_made():
+    acts = says(403, b"", {}), error(409, "BucketAlreadyExists")
+    with remote(*acts) as (server, backend), pytest.raises(Refused, match="why") as raised:
+        backend.create_bucket(KEY.bucket)
+    assert raised.value.s3_code == "BucketAlreadyExists" and server.methods() == ["HEAD", "PUT"]
+
+
 DONE = says(200, xml("CompleteMultipartUploadResult", "<ETag>&quot;x-1&quot;</ETag>"))
 PARTS = [Part(1, 5, etag_of(b"first"))]
 OURS = hashlib.md5(bytes.fromhex(etag_of(b"first"))).hexdigest() + "-1"
@@ -669,6 +677,36 @@ def test_readers_and_slow_senders_keep_nobody_waiting(file):
 
 
 # where to
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_who_waits_for_a_silent_server_is_cut_off(file, connected):
+    arrived, over = threading.Event(), threading.Event()
+
+    def silent(visit):
+        arrived.set()
+        return over.wait(20)
+
+    acts = (says(), silent) if connected else (silent,)
+    with remote(*acts) as (_, backend):
+        if connected:
+            backend.put(KEY, file(b"x"))
+        told = []
+
+        def ask():
+            with pytest.raises((ConnectionLost, Cancelled)) as raised:
+                backend.head(KEY)
+            told.append(raised.value)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert arrived.wait(10)
+        backend.cut_off()
+        thread.join(5)
+        over.set()
+        assert told
+        with pytest.raises(Cancelled):
+            backend.head(KEY)
 
 
 def test_a_bucket_of_another_region_is_asked_there(file):

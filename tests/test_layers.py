@@ -109,12 +109,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue.rows": {"errors", "keys", "objects", "objects.codec", "objects.base", "objects.sources", "queue.entries"},
     "queue.reserve": set(),
     "queue.journal": {"disk", "errors", "queue.reserve", "queue.rows"},
-    "queue.backlog": {"queue.rows"},
+    "queue.backlog": {"errors", "queue.entries", "queue.rows"},
+    "queue.loading": {"errors", "queue.backlog", "queue.journal", "queue.rows", "queue.spool"},
     "queue.room": {"errors", "queue.entries"},
     "queue.spool": {"disk", "errors", "objects.base", "objects.filling", "objects.sources"},
     "queue.files": {"errors", "objects.sources", "queue.entries"},
     "queue.queue": {
-        *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal"),
+        *("errors", "keys", "queue.backlog", "queue.entries", "queue.files", "queue.journal", "queue.loading"),
         *("queue.outcomes", "queue.room", "queue.rows", "queue.spool", "queue.together"),
     },
     "queue.together": {

@@ -141,9 +141,9 @@ class Uploader:
             delivery.failed = True
 
     def _behind(self, entry: Entry, waited: bool) -> Entry | None:
-        """The older entry of its key because of which it does not have its turn."""
-        first = next(iter(self.queue.pending(entry.order.alias, entry.order.key, 1)), entry)
-        return first if first.id != entry.id and (first.parked or (waited and first.attempts)) else None
+        """The older entry of its key because of which it does not have its turn, if that has failed."""
+        first = self.queue.before(entry.id)
+        return first if first is not None and (first.parked or (waited and first.attempts)) else None
 
     def give_up(self, id: int, error: S4Error) -> bool:
         """Drop an entry whose client is told why; False while that cannot be done because it is in flight."""
@@ -194,6 +194,7 @@ class Uploader:
 
     def _flush(self, request: Flush, patience: Patience) -> dict[str, Any]:
         now, after = time.time_ns(), 0
+        self.queue.retry([])  # a remote that is away
         while page := self.queue.entries(parked=False, after=after, limit=PAGE):
             after = page[-1].id
             if waiting := [entry.id for entry in page if entry.retry_at_ns > now]:

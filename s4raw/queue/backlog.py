@@ -1,11 +1,13 @@
 """What the queue holds, in memory: whose turn it is, what waits for another try, and which keys there are.
 
 Pure bookkeeping: no disk, no clock, no lock (``queue`` has them). Entries are told apart by their ids and are added in
-their order. Those of one alias and key are a chain, and only the first of a chain can have its turn.
+their order. Those of one alias and key are a chain, of which one at a time can have its turn: the first. But what is
+parked is passed by the next PUT or DELETE, and with it TAGs behind what is parked: they are aside. Once what has passed
+them is delivered they are obsolete, for it has replaced what they would have made.
 
-A remote that cannot be reached is tried with one entry at a time, so that what goes elsewhere is not held up by entries
-that all wait for it; but an order for which somebody waits has its turn: one with a number of attempts of its own, or
-one that was ``hastened``.
+A remote that cannot be reached is tried with one entry at a time, less and less often, so that what goes elsewhere is
+not held up by entries that all wait for it; but an order for which somebody waits has its turn: one with a number of
+attempts of its own, or one that was ``hastened``.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
+from s4raw.errors import NoSuchKey, S4Error
+from s4raw.queue.entries import TAG
 from s4raw.queue.rows import NEW, Row, State
 
 READY, WAITING, PARKED, IN_FLIGHT = range(4)
 
 AWAY_AFTER = 5  # failures to reach a remote, one after the other
+AWAY_SECONDS, MOST_AWAY_SECONDS = 0.5, 10.0  # between attempts to reach it then: twice as long after each
 
 Place = tuple[str, str, str]  # alias, bucket, name
 
@@ -41,15 +46,19 @@ class Item:
         return self.row.alias, self.row.bucket, self.row.name
 
 
+Fates = dict[Item, S4Error | None]  # of entries that leave, in this order: None is delivered, an error dropped
+
+
 class _Away:
     """A remote that cannot be reached: what was its turn (a heap of ids), which of them is tried, and when the next."""
 
-    __slots__ = ("aside", "due", "trying")
+    __slots__ = ("aside", "due", "pause", "trying")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self.aside: list[int] = []
         self.trying = 0
-        self.due = 0.0
+        self.pause = AWAY_SECONDS
+        self.due = now + self.pause
 
 
 class Backlog:
@@ -61,8 +70,9 @@ class Backlog:
         self.flying: set[int] = set()  # the ids of those in flight
         self.oldest_ns = 0  # when the oldest was accepted; 0: there is none
         self._items: dict[int, Item] = {}
-        self._chains: dict[Place, list[Item]] = {}
-        self._held = 0  # chains whose first entry is parked
+        self._chains: dict[Place, list[Item]] = {}  # the first has its turn
+        self._aside: dict[Place, deque[Item]] = {}  # what is older than the first of its chain, and was passed
+        self._held: set[Place] = set()  # chains of which all is aside
         self._ready: list[int] = []  # heaps of the first of their chains; what is in them may be outdated
         self._waiting: list[tuple[float, int]] = []
         self._hastened: set[int] = set()
@@ -83,6 +93,13 @@ class Backlog:
         """An entry that is there."""
         return self._items.get(id)
 
+    def in_flight(self, id: int) -> Item:
+        """An entry that is being delivered. Raises NoSuchKey."""
+        item = self._items.get(id)
+        if item is None or item.status != IN_FLIGHT:
+            raise NoSuchKey(f"the entry {id} is not in flight")
+        return item
+
     def add(self, row: Row, state: State = NEW, due: float = 0.0) -> None:
         """Put an entry at the end; ``due`` is when it may be tried, 0 for at once."""
         item = Item(row, state, PARKED if state.parked else WAITING if due else READY, due)
@@ -91,12 +108,15 @@ class Backlog:
         self.oldest_ns = self.oldest_ns or row.created_ns
         self.size += row.size
         self.parked += item.status == PARKED
-        chain = self._chains.setdefault(item.place, [])
-        chain.append(item)
-        if len(chain) == 1:
-            self._arm(item)
+        place = item.place
+        chain = self._chains.get(place)
+        if chain is None:
+            chain = self._chains[place] = []
             if (names := self._names.get((row.alias, row.bucket))) is not None:
                 insort(names, row.name)
+        chain.append(item)
+        if len(chain) == 1:
+            self._settle(place, None)
 
     def _arm(self, item: Item) -> None:
         """It is the first of its chain from now on, or has another status."""
@@ -104,11 +124,39 @@ class Backlog:
             heappush(self._ready, item.row.id)
         elif item.status == WAITING:
             heappush(self._waiting, (item.due, item.row.id))
-        elif item.status == PARKED:
-            self._held += 1
+
+    def _settle(self, place: Place, before: Item | None, again: bool = False) -> None:
+        """Find out whose turn it is in a chain that has changed; ``before`` is the entry that need not be told.
+
+        ``again``: one of those that are aside may not have to be. While one is in flight nothing else has its turn.
+        """
+        chain, aside = self._chains[place], self._aside.get(place)
+        if not (chain and chain[0].status == IN_FLIGHT):
+            if aside and (again or aside[0].status != PARKED):
+                chain[:0] = aside
+                aside.clear()
+            count = 0
+            while count < len(chain) and self._is_passed(chain[count], count or aside):
+                count += 1
+            if count:
+                self._aside.setdefault(place, deque()).extend(chain[:count])
+                del chain[:count]
+            elif aside is not None and not aside:
+                del self._aside[place]
+        if not chain:
+            self._held.add(place)
+            return
+        self._held.discard(place)
+        if chain[0] is not before:
+            self._arm(chain[0])
+
+    def _is_passed(self, item: Item, behind: object) -> bool:
+        """Whether later entries do not wait for it; ``behind``: there is something aside before it."""
+        return item.status == PARKED or (bool(behind) and item.row.kind == TAG)
 
     def _first(self, item: Item) -> bool:
-        return self._chains[item.place][0] is item
+        chain = self._chains[item.place]
+        return bool(chain) and chain[0] is item
 
     def take(self, now: float) -> Item | None:
         """The oldest entry whose turn it is; it is in flight from now on."""
@@ -142,7 +190,7 @@ class Backlog:
         """The first entry of a heap that can have its turn; others before it are taken out."""
         while heap:
             item = self._items.get(heap[0])
-            if item is not None and item.status == READY:
+            if item is not None and item.status == READY and self._first(item):
                 return item
             heappop(heap)
         return None
@@ -165,11 +213,16 @@ class Backlog:
         if away is not None and away.trying == item.row.id:
             away.trying = 0
 
-    def unreachable(self, alias: str, due: float) -> None:
-        """It could not be reached: once that is so for some time, nothing is tried there before it is due."""
+    def unreachable(self, item: Item, now: float) -> None:
+        """The remote of one in flight could not be reached: after some of these, one is tried there now and then."""
+        alias = item.row.alias
         self._failures[alias] = self._failures.get(alias, 0) + 1
-        if self._failures[alias] >= AWAY_AFTER:
-            self._away.setdefault(alias, _Away()).due = due
+        away = self._away.get(alias)
+        if away is not None and away.trying == item.row.id:
+            away.pause = min(2 * away.pause, MOST_AWAY_SECONDS)
+            away.due = now + away.pause
+        elif away is None and self._failures[alias] >= AWAY_AFTER:
+            self._away[alias] = _Away(now)
 
     def hurry(self) -> None:
         """Try those at once that are away."""
@@ -203,39 +256,67 @@ class Backlog:
         item.state, item.due = state, due
         item.status = PARKED if state.parked else WAITING if due else READY
         self.parked += item.status == PARKED
-        self._arm(item)
+        self._settle(item.place, None)
 
     def release(self, item: Item) -> bool:
-        """Let one that is parked or waits have its turn at once; whether it was."""
-        if item.status not in (PARKED, WAITING):
+        """Let one that is parked or waits have its turn at once; whether it was, and can: see ``_is_replaced``."""
+        if item.status not in (PARKED, WAITING) or self._is_replaced(item):
             return False
-        first = self._first(item)
-        if item.status == PARKED:
+        before = self._chains[item.place][:1]
+        was_parked = item.status == PARKED
+        if was_parked:
             self.parked -= 1
-            self._held -= first
             item.state = item.state._replace(parked=0, attempts=0)
         item.state = item.state._replace(retry_at_ns=0)
         item.status = READY
-        if first:
-            self._arm(item)
+        self._settle(item.place, before[0] if before and before[0] is not item else None, was_parked)
         return True
+
+    def _is_replaced(self, item: Item) -> bool:
+        """Whether one that is parked must stay so: what came later makes its key anew, and may be on its way."""
+        if item.status != PARKED:
+            return False
+        for chain in (self._chains[item.place], self._aside.get(item.place, ())):
+            for later in reversed(chain):
+                if later is item:
+                    return False
+                if later.row.kind != TAG:
+                    return True
+        return False
+
+    def passed(self, item: Item) -> Sequence[Item]:
+        """The older ones that are obsolete once the first of a chain is delivered, oldest first."""
+        return tuple(self._aside.get(item.place, ())) if self.parked and self._first(item) else ()
+
+    def before(self, item: Item) -> Item | None:
+        """The older one of its key for which an entry waits: whose turn it is, or what is parked before a TAG."""
+        if item.status in (PARKED, IN_FLIGHT) or self._first(item):
+            return None
+        aside, chain = self._aside.get(item.place), self._chains[item.place]
+        if aside and aside[-1].row.id >= item.row.id and aside[0] is not item:
+            return aside[0]
+        return chain[0]
 
     def remove(self, item: Item) -> None:
         """Forget an entry; the next of its chain has its turn."""
-        row, chain = item.row, self._chains[item.place]
-        first = chain[0] is item
+        row, place = item.row, item.place
+        chain, aside = self._chains[place], self._aside.get(place)
+        before = chain[0] if chain else None
         del self._items[row.id]
-        chain.remove(item)
+        if aside and aside[-1].row.id >= row.id:
+            aside.remove(item)
+        else:
+            chain.remove(item)
         self.size -= row.size
         self._land(item)
         self.parked -= item.status == PARKED
-        self._held -= first and item.status == PARKED
         self._age()
-        if chain:
-            if first:
-                self._arm(chain[0])
+        if chain or aside:
+            self._settle(place, before)
             return
-        del self._chains[item.place]
+        del self._chains[place]
+        self._aside.pop(place, None)
+        self._held.discard(place)
         if (names := self._names.get((row.alias, row.bucket))) is not None:
             del names[bisect_left(names, row.name)]
 
@@ -253,12 +334,13 @@ class Backlog:
         return item.row.created_ns if item else 0
 
     def moving(self) -> bool:
-        """Whether anything can still be delivered without somebody's help: what is parked, or behind it, cannot."""
-        return len(self._chains) > self._held
+        """Whether anything can still be delivered without somebody's help: what is aside cannot."""
+        return len(self._chains) > len(self._held)
 
     def chain(self, place: Place) -> Sequence[Item]:
         """All entries of a key, oldest first."""
-        return self._chains.get(place, ())
+        chain = self._chains.get(place, ())
+        return [*self._aside[place], *chain] if place in self._aside else chain
 
     def after(self, id: int) -> Iterator[Item]:
         """The entries with higher ids, in their order."""
@@ -275,4 +357,5 @@ class Backlog:
         for index in range(start, len(names)):
             if not names[index].startswith(prefix):
                 return
-            yield self._chains[alias, bucket, names[index]][-1]
+            place = alias, bucket, names[index]
+            yield (self._chains[place] or self._aside[place])[-1]

@@ -38,7 +38,8 @@ class Entry(NamedTuple):
     """An order that was accepted. Entries of one alias and key are delivered one after the other, by ``id``.
 
     ``error`` is what the last attempt failed with. One that waits is tried again at ``retry_at_ns``; one that is
-    ``parked`` only when somebody says so, and what was queued for its key later waits behind it.
+    ``parked`` only when somebody says so: a later PUT or DELETE of its key passes it, and ends it once delivered, while
+    a later TAG waits behind it.
     """
 
     id: int
@@ -48,6 +49,14 @@ class Entry(NamedTuple):
     retry_at_ns: int = 0
     parked: bool = False
     error: str = ""
+
+
+class Passed(NamedTuple):
+    """An entry that a later one of its key has passed: it is dropped when that is delivered."""
+
+    id: int
+    key: Key
+    error: str = ""  # what its last attempt failed with; empty: it had none
 
 
 class Limits(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from s4raw.errors import Busy, ConnectionLost, NoSuchKey, PeerTimeout, S4Error, Unreachable
 
@@ -34,10 +34,10 @@ class Outcomes:
         with self._lock:
             self._leaving.update(ids)
 
-    def left(self, ids: Sequence[int], error: S4Error | None) -> None:
-        """They have left: delivered, or dropped with an error. Whoever waits is told."""
+    def left(self, fates: Mapping[int, S4Error | None]) -> None:
+        """Entries have left: delivered (None), or dropped with an error. Whoever waits is told."""
         with self._lock:
-            for id in ids:
+            for id, error in fates.items():
                 self._leaving.discard(id)
                 if error is not None or id <= self._floor:
                     self._known[id] = error

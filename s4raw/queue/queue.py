@@ -11,7 +11,6 @@ delivered again, before all that came later for its key.
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections import Counter
@@ -19,20 +18,18 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
-from s4raw.errors import Busy, Corrupt, LocalFileError, NoSuchKey, PeerTimeout, QueueFull, S4Error
+from s4raw.errors import Busy, LocalFileError, PeerTimeout, QueueFull, S4Error
 from s4raw.keys import Key
-from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Item, Place
-from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order
+from s4raw.queue.backlog import IN_FLIGHT, PARKED, Backlog, Fates, Item, Place
+from s4raw.queue.entries import PUT, Entry, Gauges, Limits, Order, Passed
 from s4raw.queue.files import Names, settle
 from s4raw.queue.journal import Deletion, Journal
+from s4raw.queue.loading import load
 from s4raw.queue.outcomes import UNREACHABLE, Outcomes
 from s4raw.queue.room import Patience, Reservation, Room
 from s4raw.queue.rows import Row, State, decode, encode
 from s4raw.queue.spool import open_spool
 from s4raw.queue.together import add_together
-
-AWAY_SECONDS = 0.5  # between attempts to reach a remote that is away
-MAX_KEPT_WAIT = 60.0  # seconds until another try after a restart, at most: the clock may have been set back
 
 
 class Queue:
@@ -57,43 +54,17 @@ class Queue:
         try:
             self.directory = self._journal.directory
             self.spool = open_spool(self.directory)
-            collecting = gc.isenabled()
-            gc.disable()  # a hundred thousand rows are no garbage, and looking at them takes a third of the time
             try:
-                self._load()
+                load(self._journal, self.spool, self._backlog)
                 self._room = Room(limits, self._held, self._backlog.waits_since)
                 self._journal.start(self.spool.sync, self._accepted)
                 self._outcomes = Outcomes(self._journal.last_id, self._backlog.get)
             except BaseException:
                 self.spool.close()
                 raise
-            finally:
-                if collecting:
-                    gc.enable()
         except BaseException:
             self._journal.close()
             raise
-
-    def _load(self) -> None:
-        files, known = set(self.spool.names()), set()
-        now, now_ns = time.monotonic(), time.time_ns()
-        lost: list[tuple[int, State]] = []
-        if self._journal.fresh:
-            if files:
-                path = self._journal.path
-                raise Corrupt(f"the queue's database {path} is missing or empty, but there are spooled files")
-            self._journal.create()
-        for row, state in self._journal.rows():
-            if row.spooled:
-                known.add(row.path)
-                if row.path not in files:
-                    state = state._replace(parked=1, error="its file is missing from the queue's spool")
-                    lost.append((row.id, state))
-            wait = min((state.retry_at_ns - now_ns) / 1e9, MAX_KEPT_WAIT)
-            self._backlog.add(row, state, now + wait if wait > 0 else 0.0)
-        self.spool.sweep(known)
-        for id, state in lost:
-            self._journal.note(id, state)
 
     # -- putting in
 
@@ -181,6 +152,13 @@ class Queue:
             item = self._backlog.get(id)
             return self._entry(item) if item is not None else None
 
+    def before(self, id: int) -> Entry | None:
+        """The older entry of its key for which one waits, if it does; raises as ``find`` does."""
+        with self._lock:
+            item = self._backlog.get(id)
+            older = self._backlog.before(item) if item is not None else None
+            return self._entry(older) if older is not None else None
+
     def entries(
         self, *, alias: str | None = None, parked: bool | None = None, after: int = 0, limit: int = 1000
     ) -> Sequence[Entry]:
@@ -216,7 +194,7 @@ class Queue:
         return self._outcomes.wait(id, self._journal.last_id, timeout)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is left but what is parked, or waits behind it; whether that was so in time."""
+        """Wait until nothing is left but what is parked, and tags behind it; whether that was so in time."""
         with self._lock:
             self._left.wait_for(lambda: self._closed or not self._backlog.moving(), timeout)
             return not self._backlog.moving()
@@ -239,13 +217,16 @@ class Queue:
     # -- what somebody may do to entries
 
     def retry(self, ids: Iterable[int] | None = None) -> int:
-        """Let those that are parked or wait have their turn at once; None: all. How many there were."""
+        """Let those that are parked or wait have their turn at once; None: all. How many there were.
+
+        What is parked stays so while there is a later PUT or DELETE of its key, which it must not undo.
+        """
         with self._lock:
             items = self._backlog.after(0) if ids is None else map(self._backlog.get, ids)
             released = [item for item in items if item is not None and self._backlog.release(item)]
             for item in released:
                 self._journal.note(item.row.id, item.state)
-            self._backlog.hurry()
+            self._backlog.hurry()  # also without any
             self._ready.notify_all()
         return len(released)
 
@@ -261,13 +242,13 @@ class Queue:
         """Throw entries away, and their spooled files; how many. Those that are being delivered now stay."""
         with self._lock:
             found = (self._backlog.get(id) for id in ids)
-            items = [item for item in dict.fromkeys(found) if item is not None and item.status != IN_FLIGHT]
-            if not items:
-                return 0
             error = reason or S4Error("the entry was dropped from the queue")
-            deletion = self._leave(items, error)
-        self._finish(items, deletion, error)
-        return len(items)
+            fates: Fates = {item: error for item in found if item is not None and item.status != IN_FLIGHT}
+            if not fates:
+                return 0
+            deletion = self._leave(fates)
+        self._finish(fates, deletion)
+        return len(fates)
 
     # -- for the pusher
 
@@ -312,76 +293,90 @@ class Queue:
         with self._lock:
             self._ready.notify_all()
 
-    def delivered(self, id: int) -> None:
-        """It has arrived: it leaves the queue, which is on disk when this returns, and its spooled file is deleted."""
+    def passed(self, id: int) -> Sequence[Passed]:
+        """The older entries of its key that one in flight has passed: what is parked, and tags behind that."""
         with self._lock:
-            items = [self._landed(id, None)]
-            deletion = self._leave(items, None)
-        self._finish(items, deletion, None)
+            item = self._backlog.get(id)
+            older = self._backlog.passed(item) if item else ()
+            return [Passed(each.row.id, Key(each.row.bucket, each.row.name), each.state.error) for each in older]
+
+    def delivered(self, id: int) -> None:
+        """It has arrived: it leaves the queue, which is on disk when this returns, and its spooled file is deleted.
+
+        What it has ``passed`` is dropped in the same commit: delivered later, that would undo it.
+        """
+        with self._lock:
+            item = self._landed(self._backlog.in_flight(id), None)
+            error = S4Error(f"a later {item.row.kind} of the key was delivered")
+            fates: Fates = {**dict.fromkeys(self._backlog.passed(item), error), item: None}
+            deletion = self._leave(fates)
+        self._finish(fates, deletion)
 
     def failed(self, id: int, error: S4Error, wait_seconds: float) -> None:
         """An attempt failed: the next one after so many seconds."""
-        self._put_back(id, error, time.time_ns() + int(wait_seconds * 1e9), time.monotonic() + wait_seconds)
+        with self._lock:
+            item = self._backlog.in_flight(id)
+            state = item.state.failed(error, time.time_ns() + int(wait_seconds * 1e9))
+            self._landed(item, error)
+            self._backlog.put_back(item, state, time.monotonic() + wait_seconds)
+            self._journal.note(id, state)
+            self._ready.notify()
 
     def park(self, id: int, error: S4Error) -> None:
-        """An attempt failed, and there is to be no other unless somebody says so (``retry``)."""
-        self._put_back(id, error, 0, 0.0)
+        """An attempt failed, and there is to be no other unless somebody says so (``retry``).
+
+        That is on disk before a later entry of its key may pass it: after a crash it must not come behind that.
+        """
+        with self._lock:
+            item = self._backlog.in_flight(id)
+            state = item.state.failed(error)._replace(parked=1)
+            self._journal.note(id, state)
+        self._journal.delete([]).wait()  # it is done when all is done that was asked for before
+        with self._lock:
+            self._landed(item, error)
+            self._backlog.put_back(item, state)
+            self._ready.notify()
+            self._left.notify_all()
+        self._room.changed()
 
     def give_up(self, id: int, error: S4Error) -> None:
         """An attempt failed, and whoever ordered it knows: it is dropped."""
         with self._lock:
-            items = [self._landed(id, error)]
-            deletion = self._leave(items, error)
-        self._finish(items, deletion, error)
+            fates: Fates = {self._landed(self._backlog.in_flight(id), error): error}
+            deletion = self._leave(fates)
+        self._finish(fates, deletion)
 
-    def _landed(self, id: int, error: S4Error | None) -> Item:
-        """The entry of an attempt that has ended."""
-        item = self._backlog.get(id)
-        if item is None or item.status != IN_FLIGHT:
-            raise NoSuchKey(f"the entry {id} is not in flight")
+    def _landed(self, item: Item, error: S4Error | None) -> Item:
+        """The attempt to deliver an entry has ended."""
         self._counts["attempts"] += 1
         self._counts["delivered" if error is None else "failures"] += 1
         if isinstance(error, UNREACHABLE):
-            self._backlog.unreachable(item.row.alias, time.monotonic() + AWAY_SECONDS)
+            self._backlog.unreachable(item, time.monotonic())
         elif not isinstance(error, LocalFileError) and self._backlog.reachable(item.row.alias):
             self._ready.notify_all()
         return item
 
-    def _put_back(self, id: int, error: S4Error, retry_at_ns: int, due: float) -> None:
-        text = str(error).encode(errors="backslashreplace").decode()
-        with self._lock:
-            item = self._landed(id, error)
-            state = State(item.state.attempts + 1, retry_at_ns, int(not due), text)
-            self._backlog.put_back(item, state, due)
-            self._journal.note(id, state)
-            self._ready.notify()
-            if not due:
-                self._left.notify_all()
-        if not due:
-            self._room.changed()
-
-    def _leave(self, items: Sequence[Item], error: S4Error | None) -> Deletion:
+    def _leave(self, fates: Fates) -> Deletion:
         """With the lock: deletions reach the journal in the order in which entries of a key leave."""
-        ids = [item.row.id for item in items]
+        ids = [item.row.id for item in fates]
         deletion = self._journal.delete(ids)
         self._outcomes.leaving(ids)
-        for item in items:
+        for item, error in fates.items():
             self._backlog.remove(item)
             self._leaving[item.place] += 1
-        if error is not None:
-            self._counts["dropped"] += len(items)
-        self._ready.notify(len(items))
+            self._counts["dropped"] += error is not None
+        self._ready.notify(len(fates))
         self._left.notify_all()
         return deletion
 
-    def _finish(self, items: Sequence[Item], deletion: Deletion, error: S4Error | None) -> None:
+    def _finish(self, fates: Fates, deletion: Deletion) -> None:
         self._room.changed()
         deletion.wait()
         with self._lock:
-            self._leaving -= Counter(item.place for item in items)
+            self._leaving -= Counter(item.place for item in fates)
             self._left.notify_all()
-        self._outcomes.left([item.row.id for item in items], error)
-        for item in items:
+        self._outcomes.left({item.row.id: error for item, error in fates.items()})
+        for item in fates:
             if item.row.spooled:
                 self.spool.discard(item.row.path)
 

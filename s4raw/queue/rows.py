@@ -5,7 +5,7 @@ from __future__ import annotations
 from sys import intern
 from typing import NamedTuple
 
-from s4raw.errors import BadKey
+from s4raw.errors import BadKey, S4Error
 from s4raw.keys import Key, check_key
 from s4raw.objects import codec
 from s4raw.objects.base import Attributes
@@ -43,6 +43,10 @@ class State(NamedTuple):
     retry_at_ns: int = 0
     parked: int = 0
     error: str = ""
+
+    def failed(self, error: S4Error, retry_at_ns: int = 0) -> State:
+        """After one more attempt, which failed."""
+        return State(self.attempts + 1, retry_at_ns, 0, str(error).encode(errors="backslashreplace").decode())
 
 
 NEW = State()

@@ -40,14 +40,16 @@ List what is queued, oldest first, a line each: id, state, age, size, attempts, 
 
 Usage: s4raw push list [options]
 
-A file is queued, in flight, waiting (after an attempt that failed), or parked: not tried again unless you say so.
+A file is queued, in flight, waiting (after an attempt that failed), or parked: not tried again unless you say so. A
+later file for its key passes what is parked, which is dropped once that is stored.
 
 Options:
   --parked           only what is parked
   --json             print a line of JSON for each
 {_COMMON}""",
     "retry": f"""\
-Try files again at once, also parked ones; without ID, all that are parked or wait.
+Try files again at once, also parked ones; without ID, all that are parked or wait. What is parked stays so while a
+later file for its key is queued.
 
 Usage: s4raw push retry [options] [--] [ID]...
 
@@ -64,8 +66,7 @@ Options:
   --json             print the result as a line of JSON
 {_COMMON}""",
     "flush": f"""\
-Try all that waits at once, and wait until all has been stored but what is parked, or waits behind that for the same
-key. Exit code 1 if that took too long.
+Try all that waits at once, and wait until all has been stored but what is parked. Exit code 1 if that took too long.
 
 Usage: s4raw push flush [options]
 

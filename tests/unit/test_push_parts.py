@@ -16,14 +16,14 @@ from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Info
 from s4raw.objects.sources import FileSource
 from s4raw.push.aliases import Aliases, Place, parse_alias, read_places
-from s4raw.push.deliveries import Deliveries
+from s4raw.push.deliveries import Deliveries, Delivery
 from s4raw.push.protocol import List, parse
 from s4raw.push.roots import Roots
 from s4raw.push.spread import spread
 from s4raw.push.systemd import Notifier
 from s4raw.push.transfers import Transfers
 from s4raw.push.uploader import Uploader
-from s4raw.queue.entries import DELETE, Limits, Order
+from s4raw.queue.entries import DELETE, TAG, Limits, Order
 from s4raw.queue.queue import Queue
 from s4raw.remote.bodies import FileSending
 from s4raw.s3.connection import FileBody
@@ -286,8 +286,8 @@ def test_what_waits_behind_a_parked_file_says_so(tmp_path):
     queue = Queue(str(tmp_path / "queue"))
     try:
         uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
-        for _ in range(2):
-            queue.add(Order("", Key("b", "k"), DELETE))
+        for kind in (DELETE, TAG):
+            queue.add(Order("", Key("b", "k"), kind))
         shown = uploader.control(List(), lambda: True)["entries"]
         assert [(each["state"], each["error"]) for each in shown] == [("queued", ""), ("queued", "")]
         first = queue.take(lambda: False)
@@ -297,6 +297,17 @@ def test_what_waits_behind_a_parked_file_says_so(tmp_path):
             ("parked", "no"),
             ("queued", f"it waits for entry {first.id} of the same key, which is parked"),
         ]
+        last = queue.add(Order("", Key("b", "k"), DELETE))
+        delivery = Delivery(last.id, lambda: None)
+        uploader.look(delivery, True)
+        assert not delivery.failed, "what is parked does not hold it up"
+        assert queue.take(lambda: False) == last
+        queue.failed(last.id, S4Error("later"), 1000.0)
+        delivery = Delivery(queue.add(Order("", Key("b", "k"), DELETE)).id, lambda: None)
+        uploader.look(delivery)
+        assert not delivery.failed
+        uploader.look(delivery, True)
+        assert f"must wait for entry {last.id} of the same key, which failed: later" in str(delivery.error)
     finally:
         queue.close()
 

@@ -349,9 +349,14 @@ def test_the_same_key_at_two_places_is_two_keys(queue):
     assert [queue.take(never).id, queue.take(never).id] == [first.id, second.id]
 
 
-def test_what_is_parked_holds_back_what_came_later_for_its_key(queue):
-    first, _second, other = queue.add(deletion("a")), queue.add(deletion("a")), queue.add(deletion("b"))
+def tag(name="k"):
+    return Order("", key(name), TAG, attributes=Attributes(tags={"a": "b"}))
+
+
+def test_what_is_parked_holds_back_a_later_tag_of_its_key(queue):
+    first, second, other = queue.add(deletion("a")), queue.add(tag("a")), queue.add(deletion("b"))
     queue.park(queue.take(never).id, S4Error("broken"))
+    assert queue.before(second.id).id == first.id
     assert queue.take(never).id == other.id
     queue.delivered(other.id)
     assert queue.flush(0), "nothing is left that could move"
@@ -361,8 +366,95 @@ def test_what_is_parked_holds_back_what_came_later_for_its_key(queue):
     assert queue.gauges().parked == 1
 
 
-def test_a_parked_one_goes_on_when_it_is_told_to(queue):
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_is_parked_is_passed_by_a_later_put_or_delete_and_leaves_with_it(tmp_path, restart):
+    with opened(tmp_path / "q") as queue:
+        old = [queue.add(order) for order in (stored(queue, "a", b"1"), tag("a"), stored(queue, "a", b"22"))]
+        queue.park(queue.take(never).id, S4Error("broken"))
+        queue.park(queue.take(never).id, S4Error("too"))
+        new = queue.add(deletion("a"))
+        last = queue.add(tag("a"))
+        assert ids(queue.pending("", key("a"))) == [*ids(old), new.id, last.id]
+        if not restart:
+            check_that_it_passes(queue, old, new, last)
+    with opened(tmp_path / "q") as queue:
+        if restart:
+            check_that_it_passes(queue, old, new, last)
+    with opened(tmp_path / "q") as queue:
+        assert ids(queue.entries()) == [last.id]
+
+
+def check_that_it_passes(queue, old, new, last):
+    assert queue.before(new.id) is None
+    assert queue.before(last.id).id == new.id
+    assert queue.retry() == 0, "the old ones would undo what is on its way"
+    assert queue.take(never).id == new.id
+    assert queue.retry([old[2].id]) == 0
+    assert [(each.id, each.error) for each in queue.passed(new.id)] == [
+        (old[0].id, "broken"),
+        (old[1].id, ""),
+        (old[2].id, "too"),
+    ]
+    assert queue.newest("", key("a")).id == last.id
+    queue.delivered(new.id)
+    assert ids(queue.entries()) == [last.id]
+    assert not queue.spool.names()
+    assert (queue.gauges().delivered, queue.gauges().dropped, queue.gauges().parked) == (1, 3, 0)
+    for each in old:
+        assert "a later delete of the key was delivered" in str(queue.wait(each.id, 0))
+    assert queue.wait(new.id, 0) is None
+    assert queue.take(never).id == last.id
+
+
+def test_what_was_passed_leaves_in_the_commit_of_what_passed_it(queue):
     first, second = queue.add(deletion("a")), queue.add(deletion("a"))
+    queue.park(queue.take(never).id, S4Error("broken"))
+    committed, commit = [], queue._journal._commit
+    queue._journal._commit = lambda rows, ids, states: (committed.append(ids), commit(rows, ids, states))
+    queue.delivered(queue.take(never).id)
+    assert [ids for ids in committed if ids] == [[first.id, second.id]]
+
+
+def test_what_is_parked_is_so_on_disk_before_a_later_one_passes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("s4raw.queue.journal.LAZY_SECONDS", 1000.0)
+    with opened(tmp_path / "q") as queue:
+        queue.add(deletion("a"))
+        second = queue.add(deletion("a"))
+        queue.park(queue.take(never).id, S4Error("broken"))
+        assert queue.take(never).id == second.id
+        shutil.copytree(tmp_path / "q", tmp_path / "killed")
+    with opened(tmp_path / "killed") as queue:
+        assert [(entry.parked, entry.error) for entry in queue.entries()] == [(True, "broken"), (False, "")]
+        assert queue.take(never).id == second.id
+
+
+def test_when_what_passed_a_parked_one_is_dropped_that_can_be_tried_again(queue):
+    first, tags, second = queue.add(deletion("a")), queue.add(tag("a")), queue.add(deletion("a"))
+    queue.park(queue.take(never).id, S4Error("broken"))
+    assert queue.take(never).id == second.id
+    assert queue.retry([first.id]) == 0
+    queue.give_up(second.id, S4Error("no"))
+    assert queue.flush(0)
+    assert queue.retry([first.id]) == 1
+    for id in (first.id, tags.id):
+        assert queue.take(never).id == id
+        queue.delivered(id)
+
+
+def test_a_tag_whose_put_was_dropped_does_not_go_beside_a_later_one(queue):
+    first, tags, second = queue.add(deletion("a")), queue.add(tag("a")), queue.add(deletion("a"))
+    other = queue.add(deletion("b"))
+    queue.park(queue.take(never).id, S4Error("broken"))
+    assert queue.take(never).id == second.id
+    assert queue.drop([first.id]) == 1
+    assert queue.take(never).id == other.id
+    assert queue.before(tags.id).id == second.id
+    queue.failed(second.id, S4Error("later"), 0.0)
+    assert queue.take(never).id == tags.id
+
+
+def test_a_parked_one_goes_on_when_it_is_told_to(queue):
+    first, second = queue.add(deletion("a")), queue.add(tag("a"))
     queue.park(queue.take(never).id, S4Error("broken"))
     assert queue.retry([first.id]) == 1
     found = queue.take(never)
@@ -372,7 +464,7 @@ def test_a_parked_one_goes_on_when_it_is_told_to(queue):
 
 
 def test_a_parked_one_that_is_dropped_lets_the_next_one_go(queue, threads):
-    first, second = queue.add(deletion("a")), queue.add(deletion("a"))
+    first, second = queue.add(deletion("a")), queue.add(tag("a"))
     queue.park(queue.take(never).id, S4Error("broken"))
     threads.start(queue.take, never)
     assert queue.drop([first.id, 12345]) == 1

@@ -12,7 +12,7 @@ from queue_support import deletion, ids, key, stored
 from support import timeless
 
 from s4raw.errors import QueueFull, S4Error
-from s4raw.queue.entries import Limits
+from s4raw.queue.entries import DELETE, PUT, TAG, Limits, Order
 from s4raw.queue.queue import Queue
 
 LIMITS = Limits(size=3000, files=12)
@@ -22,8 +22,8 @@ NAMES, ALIASES = st.sampled_from(["a", "a/", "a/b", "b", "é"]), st.sampled_from
 class Kept:
     """What the model knows of an entry."""
 
-    def __init__(self, id, alias, name, size):
-        self.id, self.alias, self.name, self.size = id, alias, name, size
+    def __init__(self, id, alias, name, size, kind):
+        self.id, self.alias, self.name, self.size, self.kind = id, alias, name, size, kind
         self.attempts, self.parked, self.waiting, self.flying = 0, False, False, False
 
     @property
@@ -65,7 +65,7 @@ class QueueMachine(RuleBasedStateMachine):
         entry = self.queue.add(order)
         assert entry.id > self.last
         self.last = entry.id
-        self.model.append(Kept(entry.id, order.alias, order.key.name, size))
+        self.model.append(Kept(entry.id, order.alias, order.key.name, size, order.kind))
 
     @rule(name=NAMES, alias=ALIASES, size=st.integers(0, 4000))
     def put(self, name, alias, size):
@@ -75,15 +75,31 @@ class QueueMachine(RuleBasedStateMachine):
     def delete(self, name, alias):
         self.offered(deletion(name, alias), 0)
 
+    @rule(name=NAMES, alias=ALIASES)
+    def tag(self, name, alias):
+        self.offered(Order(alias, key(name), TAG), 0)
+
+    def heads(self):
+        """Of each key the entry that is in flight, or may be next: what is parked lets a put or a delete pass."""
+        heads, seen = {}, set()
+        for kept in self.model:
+            if kept.flying or (
+                kept.place not in heads and not kept.parked and (kept.kind != TAG or kept.place not in seen)
+            ):
+                heads[kept.place] = kept
+            seen.add(kept.place)
+        return heads
+
     def turn(self):
         """The entry whose turn it is."""
-        seen = set()
-        for kept in self.model:
-            first = kept.place not in seen
-            seen.add(kept.place)
-            if first and not (kept.parked or kept.waiting or kept.flying):
-                return kept
-        return None
+        able = [kept for kept in self.heads().values() if not (kept.waiting or kept.flying)]
+        return min(able, key=lambda kept: kept.id, default=None)
+
+    def later(self, kept):
+        return [other for other in self.model if other.place == kept.place and other.id > kept.id]
+
+    def can_be_released(self, kept):
+        return kept.waiting or (kept.parked and all(other.kind == TAG for other in self.later(kept)))
 
     def take(self):
         expected = self.turn()
@@ -106,9 +122,15 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def deliver(self):
         if kept := self.flying():
+            passed = [other for other in self.model if other.place == kept.place and other.id < kept.id]
+            assert [each.id for each in self.queue.passed(kept.id)] == [each.id for each in passed]
             self.queue.delivered(kept.id)
-            self.model.remove(kept)
+            self.model = [other for other in self.model if other not in (kept, *passed)]
             self.left[kept.id] = None
+            for each in passed:
+                self.left[each.id] = self.queue.wait(each.id, 0)
+                assert f"a later {kept.kind} " in str(self.left[each.id])
+                assert kept.kind in (PUT, DELETE)
 
     @rule(how=st.sampled_from(["failed", "park", "give_up"]))
     def fail(self, how):
@@ -129,7 +151,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(data=st.data(), everything=st.booleans())
     def retry(self, data, everything):
         some = data.draw(st.lists(st.sampled_from([0, *(kept.id for kept in self.model)]), unique=True))
-        chosen = [kept for kept in self.model if (everything or kept.id in some) and (kept.parked or kept.waiting)]
+        chosen = [kept for kept in self.model if (everything or kept.id in some) and self.can_be_released(kept)]
         assert self.queue.retry(None if everything else some) == len(chosen)
         for kept in chosen:
             kept.attempts = 0 if kept.parked else kept.attempts
@@ -186,10 +208,7 @@ class QueueMachine(RuleBasedStateMachine):
     def results_are_known_and_flush_knows_what_can_move(self):
         for id, error in self.left.items():
             assert self.queue.wait(id, 0) is error
-        heads = {}
-        for kept in self.model:
-            heads.setdefault(kept.place, kept)
-        assert self.queue.flush(0) == all(kept.parked for kept in heads.values())
+        assert self.queue.flush(0) == (not self.heads())
 
 
 TestQueue = QueueMachine.TestCase

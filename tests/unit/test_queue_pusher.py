@@ -11,10 +11,11 @@ from queue_support import Target, deletion, ids, key, opened, pushing, stored
 
 from s4raw.errors import ConnectionLost, LocalFileError, S4Error, StoreError, Unreachable
 from s4raw.objects.base import Attributes
-from s4raw.queue.backlog import AWAY_AFTER
+from s4raw.queue.backlog import AWAY_AFTER, Backlog
 from s4raw.queue.entries import TAG, Gauges, Order
 from s4raw.queue.pace import Pace
 from s4raw.queue.pusher import Pusher
+from s4raw.queue.rows import State, encode
 
 
 @pytest.fixture
@@ -251,6 +252,27 @@ def test_a_parked_file_that_is_back_is_delivered_when_told_to(queue, file):
     assert target.content("k") == b"content"
 
 
+def test_of_two_puts_of_a_key_the_last_wins_although_the_file_of_the_first_has_gone(queue, file, capfd):
+    """And the first, which is back, does not come behind it; that it was dropped is logged."""
+    first = queue.add(by_reference(file))
+    away = file.parent / "away"
+    file.rename(away)
+    target = Target()
+    with pushing(queue, target):
+        parked(queue)
+        away.rename(file)
+        queue.add(stored(queue, "k", b"newer"))
+        assert queue.flush(20)
+        assert queue.retry() == 0
+    assert target.content("k") == b"newer"
+    assert [content for _, _, content in target.done] == [b"newer"]
+    assert queue.gauges()[:1] == (0,)
+    assert (queue.gauges().delivered, queue.gauges().dropped) == (1, 1)
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "pusher dropped" in line]
+    assert f"entry {first.id}, s4://b/k: " in line
+    assert "No such file" in line
+
+
 @pytest.mark.parametrize("error", [LocalFileError("not below a root"), OSError(13, "Permission denied")])
 def test_who_opens_the_files_may_refuse_one(queue, file, error):
     def refuse(entry):
@@ -344,6 +366,34 @@ def test_an_order_for_which_somebody_waits_is_tried_although_the_remote_is_away(
     with pushing(queue, target, rejected=lambda entry, error: True):
         assert queue.flush(20)
     assert queue.gauges()[4:] == (0, 60, 60, 0, 30)
+
+
+def test_a_remote_that_is_away_is_tried_less_and_less_often_until_it_answers():
+    backlog = Backlog()
+    for number in range(1, 41):
+        backlog.add(encode(deletion(str(number)))._replace(id=number))
+
+    def fail(now):
+        item = backlog.take(now)
+        backlog.unreachable(item, now)
+        backlog.put_back(item, State(), 1e9)
+
+    flying = [backlog.take(0.0) for _ in range(AWAY_AFTER)]
+    for _ in range(2):
+        now, pauses = 0.0, []
+        for item in flying:
+            backlog.unreachable(item, now)
+            backlog.put_back(item, State(), 1e9)
+        for _ in range(7):
+            assert backlog.take(now) is None
+            pauses.append(backlog.next_due() - now)
+            now += pauses[-1]
+            fail(now)
+        assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+        backlog.hurry()
+        item = backlog.take(now)
+        assert backlog.reachable("")
+        flying = [item, *(backlog.take(now) for _ in range(AWAY_AFTER - 1))]
 
 
 # -- pace, start and stop

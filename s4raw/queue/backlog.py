@@ -286,7 +286,7 @@ class Backlog:
 
     def passed(self, item: Item) -> Sequence[Item]:
         """The older ones that are obsolete once the first of a chain is delivered, oldest first."""
-        return tuple(self._aside.get(item.place, ())) if self.parked and self._first(item) else ()
+        return tuple(self._aside.get(item.place, ())) if self._aside and self._first(item) else ()
 
     def before(self, item: Item) -> Item | None:
         """The older one of its key for which an entry waits: whose turn it is, or what is parked before a TAG."""

@@ -120,7 +120,7 @@ class Pusher:
         if error is None:
             for old in queue.passed(entry.id):  # before it is dropped: nothing is in silence
                 why = f"a later {entry.order.kind} of the key was delivered, entry {entry.id}"
-                self._errors("dropped", f"entry {old.id}, {old.key}: {why}; it had failed: {old.error or 'not tried'}")
+                self._errors("dropped", f"entry {old.id}, {old.key}: {why}; its last error: {old.error or 'none'}")
             queue.delivered(entry.id)
             return
         most = entry.order.max_attempts or self._max_attempts

@@ -11,18 +11,19 @@ import pytest
 from conftest import wait_for
 
 from s4raw import unix
-from s4raw.errors import ConfError, LocalFileError, QueueFull, S4Error
+from s4raw.errors import ConfError, LocalFileError, QueueFull, S4Error, Unreachable
 from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Info
 from s4raw.objects.sources import FileSource
 from s4raw.push.aliases import Aliases, Place, parse_alias, read_places
 from s4raw.push.deliveries import Deliveries, Delivery
-from s4raw.push.protocol import List, parse
+from s4raw.push.protocol import Flush, List, parse
 from s4raw.push.roots import Roots
 from s4raw.push.spread import spread
 from s4raw.push.systemd import Notifier
 from s4raw.push.transfers import Transfers
 from s4raw.push.uploader import Uploader
+from s4raw.queue.backlog import AWAY_AFTER
 from s4raw.queue.entries import DELETE, TAG, Limits, Order
 from s4raw.queue.queue import Queue
 from s4raw.remote.bodies import FileSending
@@ -308,6 +309,22 @@ def test_what_waits_behind_a_parked_file_says_so(tmp_path):
         assert not delivery.failed
         uploader.look(delivery, True)
         assert f"must wait for entry {last.id} of the same key, which failed: later" in str(delivery.error)
+    finally:
+        queue.close()
+
+
+def test_flush_tries_a_remote_that_is_away_at_once(tmp_path):
+    queue = Queue(str(tmp_path / "queue"))
+    try:
+        uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+        for number in range(AWAY_AFTER):
+            queue.add(Order("", Key("b", str(number)), DELETE))
+        flying = [queue.take(lambda: False) for _ in range(AWAY_AFTER)]
+        for entry in flying:
+            queue.failed(entry.id, Unreachable("away"), 0.0)
+        assert queue._backlog._away[""].due > 0
+        assert uploader.control(Flush(0.0), lambda: True) == {"empty": False}
+        assert queue._backlog._away[""].due == 0
     finally:
         queue.close()
 

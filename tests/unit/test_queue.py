@@ -453,6 +453,16 @@ def test_a_tag_whose_put_was_dropped_does_not_go_beside_a_later_one(queue):
     assert queue.take(never).id == tags.id
 
 
+def test_a_tag_that_was_passed_is_obsolete_although_what_it_waited_for_was_dropped(queue):
+    first, tags, _second = queue.add(deletion("a")), queue.add(tag("a")), queue.add(deletion("a"))
+    queue.park(queue.take(never).id, S4Error("broken"))
+    passing = queue.take(never)
+    assert queue.drop([first.id]) == 1
+    assert [each.id for each in queue.passed(passing.id)] == [tags.id]
+    queue.delivered(passing.id)
+    assert queue.entries() == []
+
+
 def test_a_parked_one_goes_on_when_it_is_told_to(queue):
     first, second = queue.add(deletion("a")), queue.add(tag("a"))
     queue.park(queue.take(never).id, S4Error("broken"))

@@ -23,7 +23,7 @@ ACCEPT_RETRY_SECONDS = 0.1
 YIELD_SECONDS = 0.002
 MAX_ACCEPTED = 64  # connections, before it is looked whether to stop
 MAX_SPARE = 64  # threads that wait for another connection,
-SPARE_SECONDS = 1.0  # for so long
+SPARE_SECONDS = 0.05  # for so long: who opens one connection after the other does so at once
 SWITCH_SECONDS = 0.005  # what Python has by itself
 SWITCH_SECONDS_EACH = 20e-6  # and for each connection: 0.02 s for 1,000
 

@@ -325,7 +325,7 @@ def test_a_remote_that_is_away_does_not_hold_up_another(queue):
         for number in range(20):
             queue.add(stored(queue, str(number), b"x"))
         wait_for(lambda: len(targets[""].done) == 20)
-        assert queue.gauges().entries == 40
+        wait_for(lambda: queue.gauges().entries == 40)
     finally:
         gate.set()
         assert pusher.stop(20)

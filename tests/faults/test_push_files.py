@@ -273,11 +273,12 @@ def test_a_file_is_stored_although_an_older_one_of_its_key_was_set_aside(daemon:
     (entry,) = parked(daemon)
     heal(proxy)
     assert "changed" in entry["error"]
+    dropped = daemon.status()["dropped"]
     assert daemon.old(path, "a/bucket/behind") == "Success"
     assert remote.get("bucket", "behind") == b"new"
     assert daemon.entries() == []
     assert daemon.ask(do="retry", ids=[entry["id"]])["count"] == 0
-    assert daemon.status()["dropped"] == 1
+    assert daemon.status()["dropped"] == dropped + 1
 
 
 def test_a_growing_file_is_stored_once_it_is_whole_and_never_in_part(daemon: PushDaemon, remote: RemoteS3, tmp_path):

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from s4raw.log import Log
@@ -67,6 +66,18 @@ class Connection(Generic[S]):
             self.channel.stop_reading()
 
 
+class _Spare(Generic[S]):
+    """A thread that waits for its ``turn`` to serve another connection, or with None to end.
+
+    A lock for each: a queue would do, but in Python 3.11 ``SimpleQueue.get`` may outlast its timeout, for good.
+    """
+
+    def __init__(self) -> None:
+        self.connection: Connection[S] | None = None
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+
 class Acceptor(Generic[S]):
     """Runs ``handle(connection)`` in a thread for each connection; ``refuse(channel)`` answers those over the cap.
 
@@ -110,8 +121,7 @@ class Acceptor(Generic[S]):
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._connections: set[Connection[S]] = set()
         self._threads: set[threading.Thread] = set()
-        self._spare = 0  # threads without a connection
-        self._handed: SimpleQueue[Connection[S] | None] = SimpleQueue()  # to them; None: to end
+        self._spare: list[_Spare[S]] = []
         self._lingering: deque[tuple[float, S]] = deque()
 
     def stop(self) -> None:
@@ -172,8 +182,9 @@ class Acceptor(Generic[S]):
             self._connections.add(connection)  # before it is served, so that a drain cannot miss it
             self._count()
             if self._spare:
-                self._spare -= 1
-                return self._handed.put(connection)
+                spare = self._spare.pop()
+                spare.connection = connection
+                return spare.turn.release()
             thread = threading.Thread(target=self._run_thread, args=(connection,), daemon=True)
             self._threads.add(thread)
         try:
@@ -206,19 +217,16 @@ class Acceptor(Generic[S]):
 
     def _next(self) -> Connection[S] | None:
         """Wait for another connection; None when this thread is to end."""
+        spare: _Spare[S] = _Spare()
         with self.lock:
-            if self.draining or self._spare >= MAX_SPARE:
+            if self.draining or len(self._spare) >= MAX_SPARE:
                 return None
-            self._spare += 1
-        try:
-            return self._handed.get(timeout=SPARE_SECONDS)
-        except Empty:
+            self._spare.append(spare)
+        if not spare.turn.acquire(timeout=SPARE_SECONDS):
             with self.lock:
-                try:
-                    return self._handed.get_nowait()  # handed over at this moment
-                except Empty:
-                    self._spare -= 1
-                    return None
+                if spare in self._spare:  # or it has its turn since a moment ago
+                    self._spare.remove(spare)
+        return spare.connection
 
     def _count(self) -> None:
         """The number of connections has changed. The caller holds the lock.
@@ -255,9 +263,9 @@ class Acceptor(Generic[S]):
             threads = list(self._threads)
             for connection in self._connections:
                 connection.drain()
-            for _ in range(self._spare):
-                self._handed.put(None)
-            self._spare = 0
+            for spare in self._spare:
+                spare.turn.release()
+            self._spare.clear()
         deadline = time.monotonic() + grace_seconds
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

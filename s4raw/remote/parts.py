@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 
 from s4raw.errors import S4Error
@@ -75,7 +76,8 @@ class Team:
             self._jobs.clear()
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            with suppress(RuntimeError):  # its start was interrupted: it will find nothing to do
+                thread.join()
 
     def _check(self) -> None:
         if self._error is not None:

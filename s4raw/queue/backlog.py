@@ -225,9 +225,9 @@ class Backlog:
             self._away[alias] = _Away(now)
 
     def hurry(self) -> None:
-        """Try those at once that are away."""
+        """Try those at once that are away, and again soon."""
         for away in self._away.values():
-            away.due = 0.0
+            away.due, away.pause = 0.0, AWAY_SECONDS / 2
 
     def reachable(self, alias: str) -> bool:
         """It answered: what waits for it has its turn at once, if it was away; whether it was."""

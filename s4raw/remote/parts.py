@@ -45,7 +45,7 @@ class Team:
         with self._changed:
             self._jobs.append(send)
             self._open += 1
-            if self._idle:
+            if self._idle >= len(self._jobs):
                 self._changed.notify_all()
             elif len(self._threads) < self._most:
                 thread = threading.Thread(target=self._work, name="upload")

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -607,9 +608,16 @@ def test_an_upload_that_fails_is_given_up(file, failing):
 def test_an_upload_that_is_interrupted_is_given_up(file):
     main, once = threading.main_thread().ident, threading.Lock()
 
+    def waits():
+        frame = sys._current_frames()[main]
+        while frame and frame.f_code.co_name != "finish":
+            frame = frame.f_back
+        return frame is not None
+
     def failing(visit):
         visit.read()
         if once.acquire(blocking=False):
+            wait_for(waits)  # a thread whose start is interrupted would look like a leak
             signal.pthread_kill(main, signal.SIGINT)
         visit.sock.sendall(head_of(200, 0, ETAG))
         return True

@@ -64,6 +64,8 @@ def run(listener: Socket, serve: Serve, *, count: int, lifeline: int | None, gra
         log("drain", f"at most {grace_seconds:g} s for what is running")
         if not acceptor.drain(grace_seconds):
             log("drain", "cut off what was still running")
+        for stop in (signal.SIGTERM, signal.SIGINT):  # a late one would be told to what is closed
+            signal.signal(stop, signal.SIG_IGN)
         acceptor.close()
 
     if count > 1:

@@ -244,8 +244,9 @@ class Daemon:
             threads, fds = self.at_rest.get(pid, (1, 0))
             if thread_count(pid) > threads:
                 found.append(f"{pid} has {thread_count(pid)} threads, had {threads}")
-            if len(descriptors(pid)) > fds + self.kept(pid):
-                found.append(f"{pid} has {len(descriptors(pid))} descriptors, had {fds}: {descriptors(pid)}"[:3000])
+            now = descriptors(pid)
+            if len(now) > fds and len(now) > fds + self.kept(pid):
+                found.append(f"{pid} has {len(now)} descriptors, had {fds}: {now}"[:3000])
         return found
 
     def kept(self, pid: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 from conftest import wait_for
 from push_faults import endpoint_of, heal, proxy_to
 from s3_daemon import request, s3_daemon
-from s3_fronts import Back, Passing, Queueing
+from s3_fronts import Back, Passing, Queueing, back_and_front
 from test_s3_queue import BUCKET
 
 DELETES = b"<Delete><Object><Key>a</Key></Object><Object><Key>b</Key></Object></Delete>"
@@ -55,11 +55,10 @@ def test_a_request_that_comes_back_is_answered_at_once_by_all_whom_it_passed(tmp
 
 
 def test_who_says_where_a_request_has_been_is_passed_on_and_bounded(tmp_path):
-    with s3_daemon(tmp_path / "back", kind=Back) as back:
-        with s3_daemon(tmp_path / "front", "--remote", back.endpoint, kind=Passing) as front, front.raw() as raw:
-            assert raw.ask("GET", "/", Via="1.1 nginx, HTTP/1.0 other").status == 200
-            raw.send(request("GET", "/", Via="1.1 a" * 300))
-            assert raw.answer().code == "LoopDetected"
+    with back_and_front(tmp_path, Passing) as (_, front), front.raw() as raw:
+        assert raw.ask("GET", "/", Via="1.1 nginx, HTTP/1.0 other").status == 200
+        raw.send(request("GET", "/", Via="1.1 a" * 300))
+        assert raw.answer().code == "LoopDetected"
 
 
 def test_what_was_queued_goes_round_once_is_shown_as_failing_and_arrives_when_the_loop_is_undone(tmp_path):

@@ -205,10 +205,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # a remote S3
     "remote": set(),
     "remote.credentials": {"errors"},
+    "remote.proxies": {"errors", "s3.outgoing"},
     "remote.pool": {"errors", "s3.connection"},
     "remote.refusals": {"errors", "s3.client", "s3.connection"},
     "remote.service": {
-        *("errors", "keys", "via", "remote", "remote.credentials", "remote.pool", "remote.refusals"),
+        *("errors", "keys", "via", "remote", "remote.credentials", "remote.pool", "remote.proxies", "remote.refusals"),
         *("s3", "s3.client", "s3.connection", "s3.errors", "s3.outgoing", "s3.signing", "s3.tls", "s3.xml"),
     },
     "remote.values": {"errors", "objects.base", "s3.conditions", "s3.headers"},

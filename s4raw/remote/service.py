@@ -21,11 +21,12 @@ from s4raw.keys import Key
 from s4raw.remote import refusals
 from s4raw.remote.credentials import Account
 from s4raw.remote.pool import Lease, Pool
+from s4raw.remote.proxies import proxy_of
 from s4raw.s3 import signing, xml
 from s4raw.s3.client import MAX_BODY, MAX_ERROR, head_of, path_of, shown
 from s4raw.s3.connection import Answer, Connection
 from s4raw.s3.errors import S3Error
-from s4raw.s3.outgoing import Pieces, Place, size_of
+from s4raw.s3.outgoing import Pieces, Place, Proxy, size_of
 
 FIRST_WAIT, LONGEST_WAIT = 0.05, 20.0  # seconds: the bounds of the first and of any later pause between attempts
 MAX_CORRECTIONS = 2  # of a request: where its bucket is, or what the time is there
@@ -129,6 +130,7 @@ class Remote:
         self._account = account
         self._manner = manner
         self._place = Place.of(account.endpoint)
+        proxy_of(self._place)  # one that cannot be used is told of now
         self._context = None
         if self._place.secure:
             from s4raw.s3.tls import client_context
@@ -234,7 +236,10 @@ class Remote:
         lease = pool.take()  # which may take a while: signatures grow old
         try:
             course.now = time.time() + self._ahead
-            head = head_of(request.method, target, self._sign(request, place, path, payload, course.now), where)
+            headers = self._sign(request, place, path, payload, course.now)
+            if (proxy := lease.connection.proxy) and not place.secure:
+                target, headers = f"{place.url}{target}", {**headers, **proxy.headers}
+            head = head_of(request.method, target, headers, where)
             if request.paced:
                 lease.release()
             kept = lease.connection.is_open()
@@ -299,15 +304,13 @@ class Remote:
             with self._lock:
                 if self._closed.is_set():
                     raise Cancelled("the remote was closed")
-                connect, manner = partial(self._connect, place), self._manner
+                connect, manner = partial(self._connect, place, proxy_of(place)), self._manner
                 pool = self._pools.setdefault(place.host, Pool(connect, manner.connections, manner.keep))
         return pool
 
-    def _connect(self, place: Place) -> Connection:
-        manner = self._manner
-        return Connection(
-            place, self._context, connect_seconds=manner.connect_seconds, read_seconds=manner.read_seconds
-        )
+    def _connect(self, place: Place, proxy: Proxy | None) -> Connection:
+        seconds = {"connect_seconds": self._manner.connect_seconds, "read_seconds": self._manner.read_seconds}
+        return Connection(place, self._context, proxy=proxy, **seconds)
 
     def _moved(self, bucket: str, error: S4Error, told: Mapping[str, str]) -> bool:
         """Whether the bucket turns out to be in another region than thought, where to ask again."""

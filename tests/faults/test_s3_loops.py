@@ -80,6 +80,7 @@ def test_what_was_queued_goes_round_once_is_shown_as_failing_and_arrives_when_th
             assert first.queue()["s4raw-queue"]["entries"] == 0
             assert raw.ask("GET", f"/{BUCKET}/new").body == b"content"
             assert raw.ask("PUT", "/other").code == "LoopDetected"
+            assert raw.ask("HEAD", f"/{BUCKET}").status == 508  # not: as it was last seen, as if the remote was away
         heal(proxy)
         proxy.target = ("127.0.0.1", back.port)
         last.wait_until_delivered()

@@ -180,6 +180,7 @@ def test_there_is_an_end_to_attempts(file, failing):
         (error(403, "AccessDenied"), Refused, "AccessDenied"),
         (error(400, "EntityTooLarge"), Refused, "EntityTooLarge"),
         (error(501, "NotImplemented"), Refused, "NotImplemented"),
+        (error(508, "LoopDetected"), Refused, "LoopDetected"),
         (error(412, "PreconditionFailed"), PreconditionFailed, ""),
         (error(507, "InsufficientStorage"), DiskFull, ""),
         (says(403, b"", {}), Refused, ""),

@@ -175,7 +175,10 @@ class Uploader:
         return {"entries": entries, "more": len(found) > request.limit}
 
     def _retry(self, request: Retry, _patience: Patience) -> dict[str, Any]:
-        return {"count": self.queue.retry(request.ids)}
+        count = self.queue.retry(request.ids)
+        for id in request.ids or ():  # each of these, not one after the other while their remote is away
+            self.queue.hasten(id)
+        return {"count": count}
 
     def _drop(self, request: Drop, _patience: Patience) -> dict[str, Any]:
         if request.ids is not None:

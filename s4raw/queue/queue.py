@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
+from sys import maxsize
 
 from s4raw.errors import Busy, LocalFileError, PeerTimeout, QueueFull, S4Error
 from s4raw.keys import Key
@@ -252,17 +253,20 @@ class Queue:
 
     # -- for the pusher
 
-    def take(self, stopped: Callable[[], bool]) -> Entry | None:
-        """Wait for the oldest entry whose turn it is, and have it in flight; None once stopped (``wake``) or closed."""
+    def take(self, stopped: Callable[[], bool], most: int = maxsize) -> Entry | None:
+        """Wait for the oldest entry whose turn it is, and have it in flight; None once stopped (``wake``) or closed.
+
+        Of each alias at most ``most`` are in flight.
+        """
         with self._lock:
             while not (stopped() or self._closed):
-                item = self._backlog.take(time.monotonic())
+                item = self._backlog.take(time.monotonic(), most)
                 if item is not None:
-                    self._pass_on()
+                    self._pass_on(most)
                     if (entry := self._readable(item)) is not None:
                         return entry
                     continue
-                due = self._backlog.next_due()
+                due = self._backlog.next_due(most)
                 if due is None or (self._alarm is not None and self._alarm <= due):
                     self._ready.wait()
                     continue
@@ -282,9 +286,9 @@ class Queue:
             self._left.notify_all()
             return None
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, most: int) -> None:
         """Wake another one, if there is something to look after: the next entry, or the clock."""
-        due = self._backlog.next_due()
+        due = self._backlog.next_due(most)
         if self._backlog.has_ready or (due is not None and (self._alarm is None or self._alarm > due)):
             self._ready.notify()
 

@@ -20,7 +20,7 @@ demo: $(VENV)/.core ## run examples/flights on an embedded ring
 	$(RUN) examples/flights/run.sh
 
 test: $(VENV)/.test zsh rclone restic ## run the tests
-	$(RUN) $(BIN)/python -m pytest -n auto $(ARGS)
+	$(RUN) $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: $(VENV)/.check ## formatting, lint, types, and the import layers
 	$(BIN)/ruff format --check .

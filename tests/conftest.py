@@ -24,6 +24,17 @@ SETTLE_SECONDS = 20.0
 TIME_WAIT = "06"  # in /proc/net/tcp: of such sockets, which no process has, there are thousands
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two more than there are cores: tests wait a good deal, for processes and for times to pass."""
+    return len(os.sched_getaffinity(0)) + 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that take long come first, so that none of them goes on alone when all the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected stays. The many looks for garbage need not see it, and take a tenth as long."""
     gc.collect()

@@ -260,6 +260,7 @@ def test_the_job_log_has_a_line_for_each_attempt(s4raw, client, tmp_path):
         assert line["seconds"] > 0
 
 
+@pytest.mark.long
 def test_the_peak_of_memory_is_the_command_s_own(tmp_path):
     """The largest of what the command ran, where that is more than the server's own, with that of who started it.
 

@@ -36,6 +36,7 @@ def flights():
     return FLIGHTS / ".data/flights.csv"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("flights")
 def test_the_demo_gets_the_answers_that_one_process_gets(tmp_path):
     shown = run("bash", FLIGHTS / "run.sh", TMPDIR=str(tmp_path))

@@ -9,6 +9,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from fault_ring import fault_ring
 from peer import HEAD, Peer, hello, sealed
 
@@ -114,6 +115,7 @@ def run_batch(server: str, fuzzer: Fuzzer) -> None:
         assert answered >= BATCH - 1, f"{error} in place of an answer to request {answered + 1} of {BATCH}"
 
 
+@pytest.mark.long
 def test_no_frame_makes_the_server_fail_or_leak(tmp_path):
     with fault_ring(tmp_path, count=2) as ring:
         topology = Topology(tuple(ring.servers))

@@ -34,6 +34,7 @@ def start_load(ring, number: int) -> "subprocess.Popen[bytes]":
     return process
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS + 120)
 def test_200_clients_at_work_meet_no_error_and_the_servers_stay_bounded(tmp_path, capsys):
     with fault_ring(tmp_path, count=3) as ring:

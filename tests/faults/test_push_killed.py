@@ -310,6 +310,7 @@ class Sender(threading.Thread):
         assert least <= int(version) <= self.sent[key], f"{key} has version {version} of {least} to {self.sent[key]}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_killed_50_times_at_random_under_load_nothing_acknowledged_is_lost_or_goes_back(tmp_path, capsys):
     began = time.monotonic()

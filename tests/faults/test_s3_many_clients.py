@@ -36,6 +36,7 @@ def many_descriptors(count: int) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.long
 def test_10_000_idle_connections_cost_little_and_hinder_nobody(tmp_path, capsys):
     with (
         many_descriptors(IDLE + 500),
@@ -73,6 +74,7 @@ def test_10_000_idle_connections_cost_little_and_hinder_nobody(tmp_path, capsys)
         assert after < 160 * MIB
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS + 120)
 def test_200_clients_of_boto3_meet_no_error_and_the_daemon_stays_bounded(tmp_path, capsys):
     program = Path(__file__).with_name("load_s3.py")

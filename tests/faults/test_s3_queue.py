@@ -153,6 +153,7 @@ def test_a_front_whose_remote_is_silent_stops_in_time(tmp_path):
         front.wait_until_delivered()
 
 
+@pytest.mark.long
 def test_no_answer_is_taken_back_by_a_kill(tmp_path):
     """Threads write their own keys again and again; the front is killed at any moment, and started again."""
     rounds, writers = 4, 3

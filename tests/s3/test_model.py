@@ -303,6 +303,7 @@ def failure_of(world: World, caller: Caller, operation: OperationModel, examples
     return ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind, absent", [("memory", 4), ("local", 1)])
 def test_botocore_understands_every_answer(
     kind: str, absent: int, tmp_path: Path, boto: boto3.Session, complaints: list[str]

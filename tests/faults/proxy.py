@@ -2,6 +2,7 @@
 
 import select
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from typing import NamedTuple
 
 UP, DOWN = "up", "down"  # from client to server, from server to client
 CHUNK = 64 << 10
+# SO_LINGER so that a close resets the connection. Without, a sender that found no room left is never told that the
+# connection has ended, if all that it had sent was read: it asks for room, for 100 s, and gets no answer.
+RESET = struct.pack("ii", 1, 0)
 
 
 class Flip(NamedTuple):
@@ -118,6 +122,7 @@ class Passage:
         try:
             while data := bytearray(source.recv(CHUNK)):
                 if not self._hand_on(direction, data, source, sink):
+                    source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                     self.cut()
             sink.shutdown(socket.SHUT_WR)
         except OSError:

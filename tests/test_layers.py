@@ -123,6 +123,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "queue.outcomes": {"errors"},
     "queue.pace": set(),
+    "queue.asking": {"errors"},
+    "queue.upkeep": {"keys", "queue.asking", "queue.entries", "queue.queue"},
     "queue.pusher": {
         *("errors", "log", "objects.base", "objects.sources", "queue.entries", "queue.files", "queue.pace"),
         "queue.queue",
@@ -132,7 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.errors": {"errors"},
     "s3.xml": {"s3.errors"},
     "s3.call": {
-        "queue.entries",
+        "queue.queue",
         *("keys", "objects.base", "s3.checksums", "s3.errors", "s3.payload", "s3.http", "s3.credentials", "s3.sigv4"),
     },
     "s3.headers": {"objects.base", "s3.errors"},
@@ -165,7 +167,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.formdata": {"s3.errors"},
     "s3.forms": {
-        *("keys", "objects.base", "s3", "s3.call", "s3.errors", "s3.formdata", "s3.headers", "s3.payload"),
+        *("errors", "keys", "objects.base", "s3", "s3.call", "s3.errors", "s3.formdata", "s3.headers", "s3.payload"),
         *("s3.policy", "s3.xml"),
     },
     "s3.routes": {
@@ -248,7 +250,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("objects.overlay_listing", "objects.pending", "objects.reading", "objects.sources"),
     },
     # S3: the daemon
-    "s3.undelivered": {"queue.entries", "s3.call", "s3.errors"},
+    "s3.undelivered": {
+        *("errors", "keys", "queue", "queue.asking", "queue.entries", "queue.queue", "queue.upkeep"),
+        *("s3.call", "s3.errors"),
+    },
     "s3.upstream": {
         *("errors", "log", "net", "objects.base", "objects.queued", "objects.remote"),
         *("queue.entries", "queue.pusher", "queue.queue"),
@@ -313,7 +318,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         ),
     },
     # the uploader
-    "push.protocol": {"errors", "keys"},
+    "push.protocol": {"errors", "keys", "queue", "queue.asking"},
     "push.roots": {"errors", "queue.files"},
     "push.deliveries": {"errors"},
     "push.transfers": {"errors", "log"},
@@ -324,7 +329,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("objects.base", "objects.remote", "objects.ring", "push.protocol"),
     },
     "push.uploader": {
-        *("__init__", "errors", "metrics", "objects.base", "queue.entries", "queue.files", "queue.queue", "queue.room"),
+        *("__init__", "errors", "keys", "metrics", "objects.base"),
+        *("queue", "queue.asking", "queue.entries", "queue.files", "queue.queue", "queue.room", "queue.upkeep"),
         *("push.aliases", "push.deliveries", "push.protocol", "push.roots", "push.spread"),
     },
     "push.session": {
@@ -344,7 +350,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "push.report": {"errors"},
     "push.pictures": {"errors", "push.report"},
     "verbs.send": {"arguments", "errors", "send"},
-    "verbs.push_client": {"arguments", "errors", "output", "send", "push.report", "push.pictures"},
+    "verbs.queues": {"arguments", "errors", "output"},
+    "verbs.push_client": {
+        *("arguments", "errors", "output", "send", "push.protocol", "push.report", "push.pictures"),
+        *("verbs", "verbs.queues"),
+    },
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -357,10 +367,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments", "errors"},
-    "verbs.s3": {"arguments", "s3.daemon", "verbs", "verbs.s3_client", "verbs.s3_remote", "verbs.s3_status"},
+    "verbs.s3": {
+        *("arguments", "s3.daemon", "verbs", "verbs.s3_client", "verbs.s3_queue", "verbs.s3_remote", "verbs.s3_status"),
+    },
     "verbs.s3_status": {
         *("arguments", "errors", "keys", "output", "s3", "s3.client", "s3.described", "verbs.s3_client"),
+        "verbs.s3_queue",
     },
+    "verbs.s3_queue": {"arguments", "errors", "keys", "s3.client", "verbs", "verbs.queues", "verbs.s3_client"},
     "verbs.s3_remote": {"arguments", "errors", "s3.daemon", "s3.upstream"},
     "verbs.push": {"arguments", "errors", "push.daemon", "queue.entries", "s3.daemon", "verbs.push_client"},
     "verbs.s3_client": {

@@ -270,7 +270,7 @@ class _Service:
 
     def drain(self, grace_seconds: float) -> bool:
         """Let what is on its way arrive, keep the rest queued, and tell every client which of them it is."""
-        self._uploader.stopping = True
+        self._uploader.stop()
         self._notifier.stopping()
         for acceptor in self._acceptors[1:]:
             acceptor.stop()

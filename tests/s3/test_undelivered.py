@@ -36,7 +36,7 @@ def test_the_queue_tells_what_it_holds(queue, tmp_path, complaints):
     backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
     for name, kind in [("a/1", TAG), ("a/1", DELETE), ("b", DELETE), ("a/2\n", TAG)]:
         queue.add(Order("", Key("bucket", name), kind, attributes=Attributes(tags={"a": "1"} if kind == TAG else {})))
-    with Service(backend, complaints, anonymous=True, undelivered=backend.undelivered) as service:
+    with Service(backend, complaints, anonymous=True, queue=queue) as service:
         status, body = ask(service, "&max-keys=3")
         found = json.loads(body)
         assert status == 200 and found["more"] is True
@@ -63,7 +63,7 @@ def test_without_a_queue_there_is_none_to_tell_of(complaints):
 
 def test_who_does_not_sign_is_told_nothing(queue, tmp_path, complaints):
     backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
-    with Service(backend, complaints, undelivered=backend.undelivered) as service:
+    with Service(backend, complaints, queue=queue) as service:
         assert ask(service, "")[0] == 403
     backend.close()
 
@@ -73,7 +73,7 @@ def test_a_key_says_nothing_to_a_terminal(queue, tmp_path, complaints, monkeypat
     queue.add(Order("", Key("bucket", "a\n\x1b[2Jé"), DELETE))
     monkeypatch.setenv("S3D_ACCESS_KEY", ACCESS_KEY)
     monkeypatch.setenv("S3D_SECRET_KEY", SECRET_KEY)
-    with Service(backend, complaints, undelivered=backend.undelivered) as service:
+    with Service(backend, complaints, queue=queue) as service:
         assert cli.main(["s3", "status", "--endpoint", f"http://127.0.0.1:{service.port}"]) == 0
-    assert "pending:     delete bucket/a\\n\\x1b[2Jé 0 bytes" in capsys.readouterr().out
+    assert "pending:     1 delete bucket/a\\n\\x1b[2Jé 0 B, " in capsys.readouterr().out
     backend.close()

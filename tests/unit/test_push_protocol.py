@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from s4raw.errors import BadKey
 from s4raw.keys import Key
 from s4raw.push import protocol
-from s4raw.push.protocol import MAX_LINE, Drop, Flush, Lines, List, Malformed, Push, Retry, Status, parse
+from s4raw.push.protocol import MAX_LINE, Lines, List, Malformed, Push, Status, parse
+from s4raw.queue.asking import Drop, Flush, Retry
 
 OLD = b"/data/file.fits archive/bucket/dir/file.fits"
 NEW = b'{"file":"/data/a b.fits","to":"archive/bucket/a b","ack":"queued"}'

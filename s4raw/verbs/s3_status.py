@@ -92,8 +92,8 @@ def _gauges(queue: dict[str, Any]) -> str:
 def _line(entry: dict[str, Any]) -> str:
     size, old = human(entry.get("size", 0)), age(entry.get("age_seconds"))
     words = f"{entry.get('id')} {entry.get('kind')} {entry.get('key')} {size}, {old} old, {entry.get('state')}"
-    if entry.get("attempts") or entry.get("error"):
-        words += f" after {entry.get('attempts')} attempts: {entry.get('error')}"
+    if (attempts := entry.get("attempts")) or entry.get("error"):
+        words += f" after {attempts} attempt{'' if attempts == 1 else 's'}: {entry.get('error')}"
     return printable(words)
 
 

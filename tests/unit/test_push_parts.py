@@ -283,6 +283,26 @@ def test_a_large_file_that_waits_for_room_is_not_overtaken_by_small_ones(tmp_pat
             thread.join()
 
 
+def test_who_waits_for_room_hears_at_once_that_the_uploader_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr("s4raw.queue.room.PATIENCE_SECONDS", 3600.0)
+    (tmp_path / "file").write_bytes(b"data")
+    queue = Queue(str(tmp_path / "queue"), Limits(files=1))
+    uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+    pushes = [parse(b"%b a/b/k%d" % (os.fsencode(tmp_path / "file"), number)) for number in range(2)]
+    outcomes = []
+    waiting = threading.Thread(target=lambda: outcomes.extend(uploader.accept(pushes, lambda: True)))
+    waiting.start()
+    try:
+        wait_for(lambda: queue.room._waiting)
+        uploader.stop()
+        waiting.join(20)
+        assert [str(each) for each in outcomes[1:]] == ["the uploader is stopping"]
+        assert [str(each) for each in uploader.accept(pushes, lambda: True)] == ["the uploader is stopping"] * 2
+    finally:
+        queue.close()
+        waiting.join()
+
+
 def test_what_waits_behind_a_parked_file_says_so(tmp_path):
     queue = Queue(str(tmp_path / "queue"))
     try:

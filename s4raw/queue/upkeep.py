@@ -42,7 +42,10 @@ def retry(queue: Queue, asked: Retry, where: Where) -> dict[str, Any]:
     ids, left = _named(queue, asked, where)
     passed = [id for id, replaced in queue.standing(ids).items() if replaced]
     left += [{"id": id, "error": "it stays parked: a later write of its key is to replace it"} for id in passed]
-    return {"count": queue.retry(ids), "left": left}
+    count = queue.retry(ids)
+    for id in ids:  # each of them, not one after the other while their remote is away
+        queue.hasten(id)
+    return {"count": count, "left": left}
 
 
 def drop(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -355,7 +356,8 @@ def test_who_waits_for_a_time_is_not_given_up_at_a_failure_and_hears_the_etag(tm
         unlucky.say(file=str(gone), to="a/bucket/gone", wait=60)
         wait_for(lambda: len(daemon.entries()) == 3 and all(each["error"] for each in daemon.entries()))
         gone.unlink()
-        daemon.ask(do="retry", ids=None)
+        [entry] = [each for each in daemon.entries() if each["to"].endswith("/gone")]
+        wait_for(lambda: daemon.ask(do="retry", ids=[entry["id"]]) and select.select([unlucky.sock], [], [], 0.1)[0])
         said = unlucky.heard()
         assert (said["ok"], "state" in said) == (False, False)
         assert "gone: No such file" in said["error"]

@@ -124,6 +124,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue.outcomes": {"errors"},
     "queue.pace": set(),
     "queue.asking": {"errors"},
+    "queue.measured": {"metrics", "queue.entries", "queue.upkeep"},
     "queue.upkeep": {"keys", "queue.asking", "queue.entries", "queue.queue"},
     "queue.pusher": {
         *("errors", "log", "objects.base", "objects.sources", "queue.entries", "queue.files", "queue.pace"),
@@ -256,9 +257,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.upstream": {
         *("errors", "log", "net", "objects.base", "objects.queued", "objects.remote"),
-        *("queue.entries", "queue.pusher", "queue.queue"),
+        *("metrics", "queue.entries", "queue.measured", "queue.pusher", "queue.queue", "queue.upkeep", "s3.pages"),
     },
     "s3.session": {"errors", "log", "net", "serving", "s3.http"},
+    "s3.pages": {"log", "net", "serving", "s3.http", "s3.session"},
     "s3.daemon": {
         *("errors", "handshake", "log", "net", "ring", "running", "serving"),
         *("objects.base", "objects.local", "objects.ring", "s3", "s3.app", "s3.call", "s3.credentials", "s3.head"),
@@ -330,17 +332,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "push.uploader": {
         *("__init__", "errors", "keys", "metrics", "objects.base"),
-        *("queue", "queue.asking", "queue.entries", "queue.files", "queue.queue", "queue.room", "queue.upkeep"),
+        *("queue", "queue.asking", "queue.entries", "queue.files", "queue.measured", "queue.queue", "queue.upkeep"),
         *("push.aliases", "push.deliveries", "push.protocol", "push.roots", "push.spread"),
     },
     "push.session": {
         *("errors", "log", "net", "serving"),
         *("push.deliveries", "push.protocol", "push.uploader", "queue.entries"),
     },
-    "push.status": {"metrics", "push.protocol", "push.uploader", "s3.http"},
+    "push.status": {"metrics", "push.protocol", "push.uploader", "s3.pages"},
     "push.daemon": {
         *("__init__", "errors", "log", "net", "running", "serving", "unix"),
-        *("objects.remote", "queue.entries", "queue.pusher", "queue.queue", "s3.http", "s3.session"),
+        *("objects.remote", "queue.entries", "queue.pusher", "queue.queue", "s3.pages"),
         *("push", "push.aliases", "push.roots", "push.session", "push.status", "push.systemd", "push.transfers"),
         "push.uploader",
     },

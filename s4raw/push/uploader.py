@@ -21,6 +21,7 @@ from s4raw.queue import upkeep
 from s4raw.queue.asking import Drop, Flush, Retry
 from s4raw.queue.entries import Entry, Order
 from s4raw.queue.files import settle
+from s4raw.queue.measured import measured
 from s4raw.queue.queue import Queue
 
 TOGETHER = 4 << 20  # bytes of files that are accepted together: the first of them waits for the last
@@ -212,22 +213,12 @@ class Uploader:
 
     def metrics(self) -> bytes:
         """All that is counted, for Prometheus."""
-        gauges = self.queue.gauges()
-        now = [
-            Gauge(f"s4raw_push_{name}", text, number, kind)
-            for name, text, number, kind in (
-                ("queue_entries", "Files in the queue.", gauges.entries, "gauge"),
-                ("queue_bytes", "Bytes of the files in the queue.", gauges.size, "gauge"),
-                ("queue_oldest_seconds", "How long the oldest has waited.", upkeep.age(gauges.oldest_ns), "gauge"),
-                ("queue_parked", "Files that nobody tries to deliver any more.", gauges.parked, "gauge"),
-                ("in_flight", "Files on their way.", gauges.in_flight, "gauge"),
-                ("delivered_total", "Files that were stored and left the queue.", gauges.delivered, "counter"),
-                ("dropped_total", "Files that were thrown away.", gauges.dropped, "counter"),
-                ("start_time_seconds", "When the uploader started, since 1970.", self._since, "gauge"),
-            )
-        ]
+        now = measured(self.queue.gauges(), "s4raw_push", "Files")
+        since = Gauge("s4raw_push_start_time_seconds", "When the uploader started, since 1970.", self._since)
         info = Gauge("s4raw_push_info", "The version that runs.", 1, labels={"version": __version__})
-        return exposition([self.requests, self.connections, self._uploads, self._bytes, self._seconds, *now, info])
+        return exposition(
+            [self.requests, self.connections, self._uploads, self._bytes, self._seconds, *now, since, info]
+        )
 
 
 def _describe(entry: Entry, in_flight: bool, behind: Entry | None) -> dict[str, Any]:

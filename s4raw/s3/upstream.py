@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -34,7 +35,8 @@ class Upstream:
 
     ``queue`` is the directory of the write queue, None without one. It holds ``max_size`` bytes, ``max_files`` orders,
     and the oldest waits ``max_age`` seconds (0: no limit): then writes wait for room, or with ``refuse`` are refused.
-    What the remote did not take in ``max_attempts`` is parked (0: it is tried for ever).
+    What the remote did not take in ``max_attempts`` is parked (0: it is tried for ever). ``http`` is where to say over
+    HTTP how the queue is.
     """
 
     endpoint: str | None = None
@@ -49,6 +51,7 @@ class Upstream:
     max_age: float = 0.0
     refuse: bool = False
     max_attempts: int = 0
+    http: tuple[str, int] | None = None
 
 
 class Front:
@@ -154,3 +157,30 @@ def _add_queue(
     front.start = pusher.start
     front.queue = queue
     front.where += f", write queue {os.path.realpath(directory)} with {queue.gauges().entries} entries"
+    if upstream.http:
+        _add_pages(front, queue, upstream.http, held, log)
+
+
+def _add_pages(front: Front, queue: Queue, address: tuple[str, int], held: ExitStack, log: Log) -> None:
+    """Say over HTTP how the queue is, from ``start`` on. Raises ConfError."""
+    from s4raw.metrics import CONTENT_TYPE, exposition
+    from s4raw.queue.measured import measured
+    from s4raw.queue.upkeep import shown_gauges
+    from s4raw.s3.pages import Page, Pages
+
+    def metrics() -> Page:
+        return 200, CONTENT_TYPE, exposition(measured(queue.gauges(), "s4raw_s3", "Writes"))
+
+    def status() -> Page:
+        return 200, "application/json", json.dumps(shown_gauges(queue.gauges())).encode() + b"\n"
+
+    pages = Pages(*address, {"/metrics": metrics, "/status": status}, log)
+    held.callback(pages.stop)
+    front.where += f", status on http://{pages.address}"
+    deliver = front.start
+
+    def start() -> None:
+        deliver()
+        pages.start()
+
+    front.start = start

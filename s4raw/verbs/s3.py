@@ -59,6 +59,7 @@ Options:
   --queue-age S        the oldest waits for so many seconds (default: $S3D_WRITE_QUEUE_MAX_AGE, or no limit)
   --queue-refuse       at a limit refuse writes (503 SlowDown) at once, not after 30 seconds
   --max-attempts N     set a write aside after so many that failed, also for lack of a remote (default: try for ever)
+  --http A:P           answer GET /metrics and /status of the write queue here
   -c, --conf FILE      the ring's conf (default: $S4_CONF_PATH, or ~/.s4.conf)
   --keys FILE          key pairs that clients may sign with: one ACCESS_KEY SECRET_KEY a line, or AWS's own format
                        (default: $S3D_ACCESS_KEY and $S3D_SECRET_KEY, or $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY)

@@ -1,10 +1,13 @@
 """Writes that are queued in front of a remote: nothing accepted is lost, and all is seen at once, whatever happens."""
 
 import hashlib
+import json
 import os
+import re
 import signal
 import threading
 import time
+import urllib.request
 from contextlib import suppress
 
 import pytest
@@ -238,7 +241,7 @@ def test_status_tells_what_is_pending_and_what_fails(tmp_path, runner):
 
 
 def test_what_the_remote_keeps_refusing_is_parked_and_read_and_tried_again_or_dropped(tmp_path, verbs):
-    with back_and_front(tmp_path, Queueing, "--max-attempts", "1") as (back, front):
+    with back_and_front(tmp_path, Queueing, "--max-attempts", "1", "--http", "127.0.0.1:0") as (back, front):
         client, direct, run = front.client(), back.client(), verbs(front.endpoint)
         client.create_bucket(Bucket=BUCKET)
         client.put_object(Bucket=BUCKET, Key="old", Body=b"at the remote")
@@ -251,6 +254,11 @@ def test_what_the_remote_keeps_refusing_is_parked_and_read_and_tried_again_or_dr
         ids = {entry["key"]: str(entry["id"]) for entry in front.queue()["entries"]}
         assert content(client, "one") == b"one", "what is parked is read"
         assert "4 parked" in run("status")
+        at = re.search(r"status on (http://\S+),", front.log())[1]
+        with urllib.request.urlopen(f"{at}/metrics") as answer:
+            assert b"\ns4raw_s3_queue_parked 4\n" in answer.read()
+        with urllib.request.urlopen(f"{at}/status") as answer:
+            assert json.load(answer)["parked"] == 4
         assert f"{ids[f'{BUCKET}/one']} put {BUCKET}/one 3 B, " in run("status", f"{BUCKET}/one")
         assert "is parked after attempt 1: " in front.log() and "NoSuchBucket" in front.log()
 

@@ -39,10 +39,11 @@ def tell(arguments: Arguments, verb: str, answer: dict[str, Any]) -> int:
     else:
         sys.stdout.write(f"{answer['count']}\n")
     sys.stdout.flush()
-    for each in answer["left"]:
+    left = answer.get("left", ())
+    for each in left:
         what = f"entry {each['id']}: " if "id" in each else f"{printable(each['place'])}: " if "place" in each else ""
         sys.stderr.write(f"s4raw: {verb}: {what}{each['error']}\n")
-    return 1 if answer["left"] else 0
+    return 1 if left else 0
 
 
 def flush(arguments: Arguments, ask: Callable[[float | None], bool], where: str) -> int:

@@ -39,7 +39,7 @@ Usage: s4raw s3 status [options] [--] [TARGET]
 
 Without TARGET: its endpoint, its health and its buckets; exit code 1 if it does not answer. Of a bucket: region, time,
 tags. Of an object: size, time, ETag, type, checksums, metadata, tags. Of a daemon with a write queue also what of it is
-pending, for how long, and what went wrong.
+pending, those first that are parked: its ID, for how long, and what went wrong.
 {TARGETS}
 Options:
   --json             print a line of JSON

@@ -71,7 +71,7 @@ def ask(s3: Client, **what: Any) -> dict[str, Any]:
         found = json.loads(answer.read(MAX_BODY))
     except ValueError:
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not found.keys() & {"count", "empty"}:
         raise ProtocolError("the answer is not that of a write queue: is this s4raw s3 run?", server=s3.endpoint)
     return found
 

@@ -105,6 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.sources": {"errors", "objects.base"},
     # what is to reach a remote store
     "queue": set(),
+    "via": set(),
     "queue.entries": {"keys", "objects.base", "objects.sources"},
     "queue.rows": {"errors", "keys", "objects", "objects.codec", "objects.base", "objects.sources", "queue.entries"},
     "queue.reserve": set(),
@@ -128,7 +129,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue.upkeep": {"keys", "queue.asking", "queue.entries", "queue.queue"},
     "queue.pusher": {
         *("errors", "log", "objects.base", "objects.sources", "queue.entries", "queue.files", "queue.pace"),
-        "queue.queue",
+        *("queue.queue", "via"),
     },
     # S3: what clients speak
     "s3": set(),
@@ -148,7 +149,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.deleting": {
         *("errors", "keys"),
-        *("s3", "s3.buckets", "s3.call", "s3.conditions", "s3.errors", "s3.objects", "s3.xml"),
+        *("s3", "s3.buckets", "s3.call", "s3.conditions", "s3.errors", "s3.objects", "s3.xml", "via"),
     },
     "s3.copying": {
         *("errors", "keys", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions"),
@@ -177,7 +178,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.app": {
         *("errors", "keys", "log", "objects.base"),
-        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.signing", "s3.sigv4", "s3.xml"),
+        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.signing", "s3.sigv4", "s3.xml", "via"),
     },
     "s3.checksums": {"s3.errors"},
     "s3.aws_chunked": {"s3.errors"},
@@ -207,10 +208,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # a remote S3
     "remote": set(),
     "remote.credentials": {"errors"},
+    "remote.proxies": {"errors", "s3.outgoing"},
     "remote.pool": {"errors", "s3.connection"},
     "remote.refusals": {"errors", "s3.client", "s3.connection"},
     "remote.service": {
-        *("errors", "keys", "remote", "remote.credentials", "remote.pool", "remote.refusals"),
+        *("errors", "keys", "via", "remote", "remote.credentials", "remote.pool", "remote.proxies", "remote.refusals"),
         *("s3", "s3.client", "s3.connection", "s3.errors", "s3.outgoing", "s3.signing", "s3.tls", "s3.xml"),
     },
     "remote.values": {"errors", "objects.base", "s3.conditions", "s3.headers"},
@@ -248,7 +250,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.queued": {
         *("errors", "keys", "blocks", "disk", "store", "queue.entries", "queue.queue", "queue.room"),
         *("objects.base", "objects.emptying", "objects.key_locks", "objects.known_buckets", "objects.local_parts"),
-        *("objects.overlay_listing", "objects.pending", "objects.reading", "objects.sources"),
+        *("objects.overlay_listing", "objects.pending", "objects.reading", "objects.sources", "via"),
     },
     # S3: the daemon
     "s3.undelivered": {

@@ -45,6 +45,7 @@ from s4raw.queue.entries import DELETE, PUT, TAG, Order
 from s4raw.queue.queue import Queue
 from s4raw.queue.room import Reservation
 from s4raw.store import Store
+from s4raw.via import VIA
 
 WAIT_SECONDS = 30.0  # for room in the queue
 _TIMES = 200  # that a pending object may be delivered or replaced while it is opened
@@ -216,7 +217,7 @@ class QueuedBackend:
             return None
 
     def _order(self, key: Key, path: bytes, identity: Identity, attributes: Attributes) -> Order:
-        return Order(self._alias, key, PUT, path, True, identity, copied(attributes))
+        return Order(self._alias, key, PUT, path, True, identity, copied(attributes), via=VIA.get())
 
     def _accept(self, order: Order, conditions: Conditions, room: Reservation | None = None) -> Info:
         """Queue a PUT, whose file is thrown away if that fails."""
@@ -300,7 +301,7 @@ class QueuedBackend:
                 self._wait_gone(key)
                 self._remote.tag(key, tags)
             else:
-                order = Order(self._alias, key, TAG, attributes=Attributes(tags=dict(tags)))
+                order = Order(self._alias, key, TAG, attributes=Attributes(tags=dict(tags)), via=VIA.get())
                 self._queue.add(order, timeout=self._wait_seconds)
 
     def delete(self, key: Key, conditions: Conditions = ALWAYS) -> bool:
@@ -318,7 +319,7 @@ class QueuedBackend:
                 conditions.check(info, reading=False)
             failed = any(entry.attempts for entry in self._queue.pending(self._alias, key))
             room = self._queue.reserve(0, self._wait_seconds, always=failed)
-            self._queue.add(Order(self._alias, key, DELETE), room=room)
+            self._queue.add(Order(self._alias, key, DELETE, via=VIA.get()), room=room)
             self._drop_failed(key)
             return True
 

@@ -36,11 +36,10 @@ class Options:
     """How to run the uploader; sizes in bytes, times in seconds. ``listen_fd`` is a parent's listening socket.
 
     It listens on ``host`` and ``port``, or on the Unix socket ``socket`` alone unless ``both``. ``connections`` go to
-    the remote at once, and ``clients`` is how many files are on their way at once (None: as many). ``attempts`` is how
-    often a request to the remote is sent before the file's attempt has failed, which a client is told that waits for as
-    long as it takes;
-    ``max_attempts`` of those, and the file of a client that does not is parked (0: never). At the end of
-    ``lifeline_fd`` it stops.
+    each remote at once, and ``clients`` is how many files are on their way to each place at once (None: as many).
+    ``attempts`` is how often a request to the remote is sent before the file's attempt has failed, which a client is
+    told that waits for as long as it takes; ``max_attempts`` of those, and the file of a client that does not is parked
+    (0: never). At the end of ``lifeline_fd`` it stops.
     """
 
     host: str = "localhost"
@@ -190,6 +189,7 @@ class _Service:
             uploader.queue,
             aliases.backend,
             workers=min(options.connections, options.clients or options.connections),
+            places=len(aliases.places),
             max_attempts=options.max_attempts,
             open_file=uploader.open_file,
             rate=options.max_rate,

@@ -1,12 +1,8 @@
 """The queue: what was accepted is on disk, and stays there until it has been delivered, or thrown away by somebody.
 
-    DIRECTORY/queue.db   the entries (``journal`` owns it)
-    DIRECTORY/lock       locked by the process that uses the directory; holds its pid
-    DIRECTORY/spool/     the files that belong to the queue (``spool``)
-
 Callers put orders in (``add``), a ``Pusher`` takes entries out (``take``, and then one of ``delivered``, ``failed``,
 ``give_up``). Delivery is at least once: an entry whose deletion was not on disk yet when the process was killed is
-delivered again, before all that came later for its key.
+delivered again, before all that came later for its key. Its directory is in docs/format.md.
 """
 
 from __future__ import annotations
@@ -16,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from sys import maxsize
 
 from s4raw.errors import Busy, LocalFileError, PeerTimeout, QueueFull, S4Error
 from s4raw.keys import Key
@@ -257,17 +254,20 @@ class Queue:
 
     # -- for the pusher
 
-    def take(self, stopped: Callable[[], bool]) -> Entry | None:
-        """Wait for the oldest entry whose turn it is, and have it in flight; None once stopped (``wake``) or closed."""
+    def take(self, stopped: Callable[[], bool], most: int = maxsize) -> Entry | None:
+        """Wait for the oldest entry whose turn it is, and have it in flight; None once stopped (``wake``) or closed.
+
+        Of each alias at most ``most`` are in flight.
+        """
         with self._lock:
             while not (stopped() or self._closed):
-                item = self._backlog.take(time.monotonic())
+                item = self._backlog.take(time.monotonic(), most)
                 if item is not None:
-                    self._pass_on()
+                    self._pass_on(most)
                     if (entry := self._readable(item)) is not None:
                         return entry
                     continue
-                due = self._backlog.next_due()
+                due = self._backlog.next_due(most)
                 if due is None or (self._alarm is not None and self._alarm <= due):
                     self._ready.wait()
                     continue
@@ -287,9 +287,9 @@ class Queue:
             self._left.notify_all()
             return None
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, most: int) -> None:
         """Wake another one, if there is something to look after: the next entry, or the clock."""
-        due = self._backlog.next_due()
+        due = self._backlog.next_due(most)
         if self._backlog.has_ready or (due is not None and (self._alarm is None or self._alarm > due)):
             self._ready.notify()
 

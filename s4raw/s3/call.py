@@ -45,9 +45,9 @@ class Settings(NamedTuple):
 
     ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
     ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of
-    URLs in answers. A request that came via ``name`` is the daemon's own, and is refused. ``queue`` is the
-    write queue, if there is one. Of the objects that one request deletes ``deletes_at_once`` go side by side, where
-    each may take as long as a remote does.
+    URLs in answers. A request that came via ``name`` has gone round, and is refused. ``queue`` is the write queue, if
+    there is one. Of the objects that one request deletes ``deletes_at_once`` go side by side, where each may take as
+    long as a remote does.
     """
 
     credentials: Credentials

@@ -307,30 +307,43 @@ def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_wor
     assert len(queue.entries()) == 1
 
 
-def test_the_format_is_that_of_version_1(tmp_path):
+def test_the_format_is_that_of_version_2(tmp_path):
     order = Order(
         *("x", Key("b", "é"), PUT, b"/q/spool/0a", True, Identity(1, 2, 3, 4, 5)),
-        *(Attributes("e", {"h": "1"}, {"m": "ü"}, {}, {"SHA1": "s"}, "COMPOSITE", [Part(1, 3)]), 7),
+        *(Attributes("e", {"h": "1"}, {"m": "ü"}, {}, {"SHA1": "s"}, "COMPOSITE", [Part(1, 3)]), 7, "1.1 d"),
     )
     assert encode(order) == (
         *(0, 0, "x", "b", "é", "put", b"0a", 1, 3, "1 2 3 4 5"),
         '["e",{"h":"1"},{"m":"ü"},{},{"SHA1":"s"},"COMPOSITE",[[1,3,"",{},0]]]',
-        7,
+        *(7, "1.1 d"),
     )
-    assert encode(deletion()) == (0, 0, "", "b", "k", "delete", b"", 0, 0, "", "", 0)
+    assert encode(deletion()) == (0, 0, "", "b", "k", "delete", b"", 0, 0, "", "", 0, "")
     with opened(tmp_path / "q"):
         pass
     with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
         columns = [(name, kind) for _, name, kind, *_ in database.execute("PRAGMA table_info(entries)")]
         numbers = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
     database.close()
-    assert numbers == [0x73345155, 1]
+    assert numbers == [0x73345155, 2]
     assert columns == [
         *(("id", "INTEGER"), ("created_ns", "INTEGER"), ("alias", "TEXT"), ("bucket", "TEXT"), ("name", "TEXT")),
         *(("kind", "TEXT"), ("path", "BLOB"), ("spooled", "INTEGER"), ("size", "INTEGER"), ("identity", "TEXT")),
         *(("attributes", "TEXT"), ("max_attempts", "INTEGER"), ("attempts", "INTEGER"), ("retry_at_ns", "INTEGER")),
-        *(("parked", "INTEGER"), ("error", "TEXT")),
+        *(("parked", "INTEGER"), ("error", "TEXT"), ("via", "TEXT")),
     ]
+
+
+def test_a_queue_of_version_1_goes_on(tmp_path):
+    with opened(tmp_path / "q") as queue:
+        kept = queue.add(stored(queue, "k", b"body"))
+    with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
+        database.executescript("ALTER TABLE entries DROP COLUMN via; PRAGMA user_version = 1;")
+    database.close()
+    for count in (1, 2):
+        with opened(tmp_path / "q") as queue:
+            assert queue.entries()[0] == kept
+            queue.add(deletion()._replace(via="1.1 d"))
+            assert [entry.order.via for entry in queue.entries()] == ["", *["1.1 d"] * count]
 
 
 # -- order

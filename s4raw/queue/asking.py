@@ -27,9 +27,10 @@ class Drop(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """Asks that what waits is tried at once, and to be told when the queue is empty, or that it is not by then."""
+    """Asks to be told when the queue is empty, or that it is not by then; with ``hurry`` what waits is tried at once."""
 
     wait: float | None = None
+    hurry: bool = True
 
 
 def field(asked: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
@@ -73,5 +74,5 @@ def _drop(asked: Mapping[str, Any]) -> Drop:
 REQUESTS: Mapping[str, Callable[[Mapping[str, Any]], Retry | Drop | Flush]] = {
     "retry": _retry,
     "drop": _drop,
-    "flush": lambda asked: Flush(seconds(asked)),
+    "flush": lambda asked: Flush(seconds(asked), field(asked, "hurry", bool, True)),
 }

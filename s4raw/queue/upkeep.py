@@ -74,16 +74,12 @@ def drop(
 
 
 def flush(queue: Queue, asked: Flush, goes_on: Callable[[], bool]) -> dict[str, Any]:
-    """Try at once what waits, and wait until all has been delivered but what is parked; whether that was so in time.
+    """Wait until all has been delivered but what is parked; whether that was so in time.
 
     ``goes_on`` is asked now and then whether to wait on; its errors end the wait, too.
     """
-    now, after = time.time_ns(), 0
-    queue.retry([])  # a remote that is away
-    while page := queue.entries(parked=False, after=after, limit=PAGE):
-        after = page[-1].id
-        if waiting := [entry.id for entry in page if entry.retry_at_ns > now]:
-            queue.retry(waiting)
+    if asked.hurry:
+        _hurry(queue)
     deadline = None if asked.wait is None else time.monotonic() + asked.wait
     while True:
         left = SLICE_SECONDS if deadline is None else deadline - time.monotonic()
@@ -91,6 +87,16 @@ def flush(queue: Queue, asked: Flush, goes_on: Callable[[], bool]) -> dict[str, 
             return {"empty": True}
         if left <= 0 or not goes_on():
             return {"empty": False}
+
+
+def _hurry(queue: Queue) -> None:
+    """Let all that waits have its turn at once."""
+    now, after = time.time_ns(), 0
+    queue.retry([])  # a remote that is away
+    while page := queue.entries(parked=False, after=after, limit=PAGE):
+        after = page[-1].id
+        if waiting := [entry.id for entry in page if entry.retry_at_ns > now]:
+            queue.retry(waiting)
 
 
 def shown_gauges(gauges: Gauges) -> dict[str, Any]:

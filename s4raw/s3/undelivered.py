@@ -75,9 +75,9 @@ def change(call: Call) -> Answer:
             return _answer(upkeep.retry(queue, wanted, _place))
         case Drop() as wanted:
             return _answer(upkeep.drop(queue, wanted, _place))
-        case Flush(wait):
+        case Flush(wait) as wanted:
             seconds = MAX_WAIT_SECONDS if wait is None else min(wait, MAX_WAIT_SECONDS)
-            return _answer(upkeep.flush(queue, Flush(seconds), lambda: True))
+            return _answer(upkeep.flush(queue, wanted._replace(wait=seconds), lambda: True))
 
 
 def _queue(call: Call) -> Queue:

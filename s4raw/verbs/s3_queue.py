@@ -96,12 +96,14 @@ def flush(arguments: Arguments) -> int:
 
         def wait(seconds: float | None) -> bool:
             deadline = None if seconds is None else time.monotonic() + seconds
+            hurry = True  # once: what fails again waits for its turn, as always
             while True:
                 left = FLUSH_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
-                if ask(s3, do="flush", wait=min(left, FLUSH_SECONDS))["empty"]:
+                if ask(s3, do="flush", wait=min(left, FLUSH_SECONDS), hurry=hurry)["empty"]:
                     return True
                 if left <= 0:
                     return False
+                hurry = False
 
         return queues.flush(arguments, wait, s3.endpoint)
 

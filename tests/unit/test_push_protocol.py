@@ -45,6 +45,7 @@ VECTORS = [
     (b'{"do":"retry","ids":[1],"places":["a/b/k"]}', Retry([1], ("a/b/k",))),
     (b'{"do":"flush"}', Flush(None)),
     (b'{"do":"flush","wait":0}', Flush(0)),
+    (b'{"do":"flush","hurry":false}', Flush(None, False)),
 ]
 GARBAGE = [
     b"",

@@ -98,6 +98,14 @@ def test_what_is_no_place_stops_all(queue):
     assert ids(queue.entries()) == [entry.id]
 
 
+def test_a_flush_lets_what_waits_have_its_turn_unless_it_is_not_to(queue):
+    entry = queue.add(deletion())
+    queue.failed(queue.take(lambda: False).id, Refused("no"), 3600.0)
+    for asked, waits in ((Flush(0.0, False), True), (Flush(0.0), False)):
+        assert upkeep.flush(queue, asked, lambda: True) == {"empty": False}
+        assert bool(queue.find(entry.id).retry_at_ns) is waits
+
+
 def test_a_flush_does_not_wait_for_what_is_parked_and_ends_when_nobody_waits(queue):
     queue.add(deletion())
     assert upkeep.flush(queue, Flush(), lambda: False) == {"empty": False}

@@ -27,7 +27,7 @@ class Drop(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """Asks to be told when the queue is empty, or that it is not by then; with ``hurry`` what waits is tried at once."""
+    """Asks to be told when the queue is empty, or that it is not by then; with ``hurry`` what waits has its turn."""
 
     wait: float | None = None
     hurry: bool = True

@@ -280,8 +280,8 @@ class Backlog:
         self._settle(item.place, None)
 
     def release(self, item: Item) -> bool:
-        """Let one that is parked or waits have its turn at once; whether it was, and can: see ``_is_replaced``."""
-        if item.status not in (PARKED, WAITING) or self._is_replaced(item):
+        """Let one that is parked or waits have its turn at once; whether it was, and can: see ``is_replaced``."""
+        if item.status not in (PARKED, WAITING) or self.is_replaced(item):
             return False
         before = self._chains[item.place][:1]
         was_parked = item.status == PARKED
@@ -293,7 +293,7 @@ class Backlog:
         self._settle(item.place, before[0] if before and before[0] is not item else None, was_parked)
         return True
 
-    def _is_replaced(self, item: Item) -> bool:
+    def is_replaced(self, item: Item) -> bool:
         """Whether one that is parked must stay so: what came later makes its key anew, and may be on its way."""
         if item.status != PARKED:
             return False

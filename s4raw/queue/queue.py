@@ -1,12 +1,8 @@
 """The queue: what was accepted is on disk, and stays there until it has been delivered, or thrown away by somebody.
 
-    DIRECTORY/queue.db   the entries (``journal`` owns it)
-    DIRECTORY/lock       locked by the process that uses the directory; holds its pid
-    DIRECTORY/spool/     the files that belong to the queue (``spool``)
-
 Callers put orders in (``add``), a ``Pusher`` takes entries out (``take``, and then one of ``delivered``, ``failed``,
 ``give_up``). Delivery is at least once: an entry whose deletion was not on disk yet when the process was killed is
-delivered again, before all that came later for its key.
+delivered again, before all that came later for its key. Its directory is in docs/format.md.
 """
 
 from __future__ import annotations
@@ -15,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import islice
 from sys import maxsize
 
@@ -57,7 +52,7 @@ class Queue:
             self.spool = open_spool(self.directory)
             try:
                 load(self._journal, self.spool, self._backlog)
-                self._room = Room(limits, self._held, self._backlog.waits_since)
+                self.room = Room(limits, self._held, self._backlog.waits_since)
                 self._journal.start(self.spool.sync, self._accepted)
                 self._outcomes = Outcomes(self._journal.last_id, self._backlog.get)
             except BaseException:
@@ -76,7 +71,7 @@ class Queue:
 
         ``patience`` is asked whether to wait on; ``always``: for what lets others leave. Raises QueueFull, Busy.
         """
-        return self._room.reserve(size, 0.0 if self.refuse else timeout, patience, always)
+        return self.room.reserve(size, 0.0 if self.refuse else timeout, patience, always)
 
     def add(
         self, order: Order, *, timeout: float | None = None, room: Reservation | None = None, fd: int | None = None
@@ -111,8 +106,8 @@ class Queue:
         told the order, and others go on. ``room`` is a reservation for the first. The spooled file of an order that
         fails is deleted.
         """
-        reserve = partial(self.reserve, timeout=0.0)
-        return add_together(orders, room, self._names, self.spool, self._journal.insert, reserve, self.refuse)
+        here = self._names, self.spool, self._journal.insert
+        return add_together(orders, room, *here, lambda size: self.reserve(size, 0.0), self.refuse)
 
     def _accepted(self, rows: Sequence[Row]) -> None:
         with self._lock:
@@ -152,6 +147,12 @@ class Queue:
         with self._lock:
             item = self._backlog.get(id)
             return self._entry(item) if item is not None else None
+
+    def standing(self, ids: Iterable[int]) -> dict[int, bool]:
+        """Of those that are there, whether a later PUT or DELETE is to replace what is parked (see ``retry``)."""
+        with self._lock:
+            items = map(self._backlog.get, ids)
+            return {item.row.id: self._backlog.is_replaced(item) for item in items if item is not None}
 
     def before(self, id: int) -> Entry | None:
         """The older entry of its key for which one waits, if it does; raises as ``find`` does."""
@@ -341,7 +342,7 @@ class Queue:
             self._backlog.put_back(item, state)
             self._ready.notify()
             self._left.notify_all()
-        self._room.changed()
+        self.room.changed()
 
     def give_up(self, id: int, error: S4Error) -> None:
         """An attempt failed, and whoever ordered it knows: it is dropped."""
@@ -374,7 +375,7 @@ class Queue:
         return deletion
 
     def _finish(self, fates: Fates, deletion: Deletion) -> None:
-        self._room.changed()
+        self.room.changed()
         deletion.wait()
         with self._lock:
             self._leaving -= Counter(item.place for item in fates)
@@ -392,7 +393,7 @@ class Queue:
             self._closed = True
             self._ready.notify_all()
             self._left.notify_all()
-        self._room.close()
+        self.room.close()
         self._journal.close()
         self._outcomes.close()
         self.spool.close()

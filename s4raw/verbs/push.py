@@ -19,8 +19,8 @@ Verbs:
   run                run the daemon; so does s4raw push alone
   status             how much is queued, since when, and what was done
   list               what is queued
-  retry [ID]...      try files again at once, also those that were set aside
-  drop ID...         take files out of the queue
+  retry [WHAT]...    try files again at once, also those that were set aside
+  drop WHAT...       take files out of the queue
   flush              wait until all that is queued has been stored
   report LOG...      how long uploads took, by host
 

@@ -293,19 +293,28 @@ def test_two_uploaders_on_one_queue_are_refused(uploader: PushDaemon, remote: Re
 
 
 def test_sigterm_lets_what_is_in_flight_arrive_and_its_client_hear_of_it(remote: RemoteS3, tmp_path, file):
-    daemon = PushDaemon(tmp_path / "push", endpoint=remote.endpoint)
+    daemon = PushDaemon(tmp_path / "push", "--limit-files", "2", endpoint=remote.endpoint)
     try:
         daemon.start()
         remote.pause()
-        with daemon.connect() as waiting, daemon.connect() as idle:
+        with daemon.connect() as waiting, daemon.connect() as idle, daemon.connect() as outside:
             waiting.write(f"{file} a/bucket/in-flight\n".encode())
             wait_for(lambda: daemon.status()["in_flight"] == 1)
+            lines = [
+                json.dumps({"file": str(file), "to": f"a/bucket/{name}", "ack": "queued"}) for name in ("in", "out")
+            ]
+            outside.write("\n".join([*lines, f"{file} a/bucket/out", ""]).encode())
+            wait_for(lambda: daemon.status()["entries"] == 2)  # and the other two wait for room
             daemon.signal(signal.SIGTERM)
             assert idle.rest() == b""
-            remote.resume()
+            assert outside.heard()["state"] == "queued"
+            assert outside.heard() == {"ok": False, "error": "the uploader is stopping"}
+            assert outside.rest() == b"the uploader is stopping"
+            remote.resume()  # what is in flight has not been given up by then
             assert waiting.rest() == b"Success"
         assert daemon.stop() == 0
         assert remote.get("bucket", "in-flight") == file.read_bytes()
+        assert remote.get("bucket", "out") is None
     finally:
         remote.resume()
         daemon.close()

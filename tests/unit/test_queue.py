@@ -740,14 +740,14 @@ def test_who_waits_for_room_is_let_in_in_turn(tmp_path, threads):
         orders = [stored(queue, "1", b"x" * 90), stored(queue, "2", b"x" * 10), stored(queue, "3", b"x" * 10)]
         for number, order in enumerate(orders, 1):
             threads.start(queue.add, order)
-            wait_for(lambda number=number: len(queue._room._waiting) == number)
+            wait_for(lambda number=number: len(queue.room._waiting) == number)
         assert len(queue.entries()) == 1, "nobody overtakes, although the small ones would fit"
         queue.delivered(queue.take(never).id)
         wait_for(lambda: len(queue.entries()) == 2)
-        assert len(queue._room._waiting) == 1
+        assert len(queue.room._waiting) == 1
         queue.delivered(queue.take(never).id)
         threads.join()
-        assert queue._room._count == queue._room._size == 0
+        assert queue.room._count == queue.room._size == 0
 
 
 def test_who_is_asked_whether_to_wait_on_keeps_the_turn_and_who_will_not_gives_it_up(tmp_path, threads, monkeypatch):
@@ -764,9 +764,9 @@ def test_who_is_asked_whether_to_wait_on_keeps_the_turn_and_who_will_not_gives_i
         queue.add(stored(queue, "0", b"x" * 60))
         for number, name in enumerate(answers, 1):
             threads.start(queue.reserve, 90, None, lambda name=name: patience(name))
-            wait_for(lambda number=number: len(queue._room._waiting) == number)
+            wait_for(lambda number=number: len(queue.room._waiting) == number)
         threads.start(queue.reserve, 10)
-        wait_for(lambda: len(queue._room._waiting) == 3)
+        wait_for(lambda: len(queue.room._waiting) == 3)
         for _ in range(10):
             assert asked.acquire(timeout=20)
         assert not threads.results, "the small one would fit"
@@ -776,7 +776,7 @@ def test_who_is_asked_whether_to_wait_on_keeps_the_turn_and_who_will_not_gives_i
         )
         assert (type(full), type(left), room.size) == (QueueFull, BadKey, 10)
         room.release()
-        assert queue._room._count == queue._room._size == 0
+        assert queue.room._count == queue.room._size == 0
 
 
 def test_one_order_that_is_larger_than_the_limit_is_let_in_alone(tmp_path):
@@ -907,10 +907,10 @@ def test_closing_tells_all_who_wait(tmp_path, threads):
         threads.start(queue.wait, entry.id)
         threads.start(queue.add, deletion("b"))
         threads.start(queue.flush)
-        wait_for(lambda: queue._outcomes._waiters and queue._room._waiting)
+        wait_for(lambda: queue._outcomes._waiters and queue.room._waiting)
         queue.close()
         results = threads.join()
-        assert sorted(map(str, results)) == ["False", "the queue was closed", "the queue was closed"]
+        assert sorted(map(str, results)) == ["False", "the queue is closed", "the queue was closed"]
         queue.close()
         spooled = Order("", key("c"), path=b"/spool/file", spooled=True)
         for call in (

@@ -385,6 +385,19 @@ def test_a_bucket_that_may_not_be_looked_at_is_not_said_to_be_made():
     assert raised.value.s3_code == "BucketAlreadyExists" and server.methods() == ["HEAD", "PUT"]
 
 
+@pytest.mark.parametrize("status", [403, 501])
+def test_what_is_said_of_a_bucket_is_what_the_remote_says(status):
+    with remote(says(status, b"", {})) as (_, backend), pytest.raises(Refused) as raised:
+        backend.bucket(KEY.bucket)
+    assert raised.value.http == status
+
+
+def test_a_bucket_that_may_not_be_looked_at_may_be_written_to():
+    with remote(says(403, b"", {}), says()) as (server, backend):
+        backend.put(KEY, Body(b"x"))
+    assert server.methods() == ["HEAD", "PUT"]
+
+
 DONE = says(200, xml("CompleteMultipartUploadResult", "<ETag>&quot;x-1&quot;</ETag>"))
 PARTS = [Part(1, 5, etag_of(b"first"))]
 OURS = hashlib.md5(bytes.fromhex(etag_of(b"first"))).hexdigest() + "-1"

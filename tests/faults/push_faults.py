@@ -77,8 +77,8 @@ def endpoint_of(proxy: Proxy) -> str:
 def heal(proxy: Proxy, faults: Sequence[Fault] = ()) -> None:
     """From now on connections suffer these faults alone, and those that are there end."""
     proxy.always = faults
-    for passage in proxy.passages:
-        passage.cut()
+    for passage in [*proxy.passages]:
+        passage.cut()  # not those that come in place of them
     proxy.resume.set()
 
 

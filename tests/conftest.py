@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays. The many looks for garbage need not see it, and take a tenth as long."""
+    """What was imported and collected stays, and is left out when garbage is looked for."""
     gc.collect()
     gc.freeze()
 

@@ -15,6 +15,7 @@ from base64 import b64encode
 from contextlib import ExitStack, closing, contextmanager
 from hashlib import md5
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from conftest import CLI, wait_for
@@ -263,6 +264,13 @@ def uploads(client):
     return found.all("Upload")
 
 
+def parts(client):
+    """The parts of all uploads to bucket/key."""
+    queries = [f"uploadId={quote(upload.need('UploadId'))}" for upload in uploads(client)]
+    key = Key("bucket", "key")
+    return [part for query in queries for part in client.read("GET", key, query, root="ListPartsResult").all("Part")]
+
+
 def test_an_interrupted_pipe_leaves_nothing(endpoint, client, s3, tmp_path):
     s3("mb", "bucket")
     process = subprocess.Popen(
@@ -275,7 +283,7 @@ def test_an_interrupted_pipe_leaves_nothing(endpoint, client, s3, tmp_path):
     with process:
         process.stdin.write(bytes(PART))
         process.stdin.flush()
-        wait_for(lambda: uploads(client), "the upload to begin")
+        wait_for(lambda: parts(client), "a part to be stored")  # so that the upload's id has been heard
         process.send_signal(signal.SIGINT)
         assert process.wait(40) == 130
         process.stdin.close()

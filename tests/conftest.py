@@ -26,8 +26,8 @@ TIME_WAIT = "06"  # in /proc/net/tcp: of such sockets, which no process has, the
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores: tests wait a good deal, for processes and for times to pass."""
-    return len(os.sched_getaffinity(0)) + 2
+    """One more than there are cores: tests wait a good deal, for processes and for times to pass."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

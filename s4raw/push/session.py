@@ -143,7 +143,7 @@ class Session:
                 break
             if not self._pending and not self._connection.begin():
                 self._stopping = True
-            if self._stopping or self._uploader.deliveries.stopped:
+            if self._stopping or self._uploader.stopping:
                 self._stopping = True
                 for each in asked:
                     self._put(refusal(STOPPING, each.plain))

@@ -64,7 +64,7 @@ def change(call: Call) -> Answer:
     queue = _queue(call)
     try:
         asked = json.loads(call.read_body())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the body is not JSON: {error}") from None
     what = asked.get("do") if isinstance(asked, dict) else None
     make = REQUESTS.get(what) if isinstance(what, str) else None

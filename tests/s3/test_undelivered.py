@@ -79,7 +79,17 @@ def test_the_queue_does_what_it_is_asked_and_says_what_it_could_not(queue, tmp_p
         }
         queue.failed(flying.id, Refused("no"), 60.0)
         assert do(service, do="retry", places=["bucket/old"]) == {"count": 1, "left": []}
-        for wrong in ["", "{", "[]", "null", "{}", '{"do":1}', '{"do":"drop"}', '{"do":"drop","places":["bucket"]}']:
+        for wrong in [
+            "",
+            "{",
+            "[]",
+            "[" * 100_000,
+            "null",
+            "{}",
+            '{"do":1}',
+            '{"do":"drop"}',
+            '{"do":"drop","places":["bucket"]}',
+        ]:
             status, body = ask(service, "", wrong)
             assert status == 400 and b"<Code>Invalid" in body, wrong
         assert len(queue.entries()) == 2

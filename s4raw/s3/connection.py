@@ -21,6 +21,7 @@ from s4raw.s3.outgoing import Body, FileBody, Place, Proxy
 
 JOINED = 64 << 10  # bytes of a body that go out with the head, in one system call
 RECEIVED = 64 << 10  # bytes received at once
+MAX_REASON = 200  # characters of why there is no connection
 SENT = 1 << 20  # bytes of a body that must get away within the time that a server may be silent
 ENCRYPTED = 256 << 10  # bytes of a file that are read at once where sendfile cannot be
 MAX_HEAD = 128 << 10
@@ -384,6 +385,8 @@ def _unreachable(error: OSError | http.client.HTTPException, seconds: float, pro
     if isinstance(error, TimeoutError):
         return Unreachable(f"cannot connect{to}: no answer within {seconds:g} s")
     reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
+    if len(reason) > MAX_REASON or not reason.isprintable():  # a proxy's own words
+        reason = repr(reason[:MAX_REASON])
     return Unreachable(f"cannot connect{to}: {reason}")
 
 

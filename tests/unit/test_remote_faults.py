@@ -236,6 +236,12 @@ def test_a_server_that_is_not_there_is_unreachable(file):
     assert caught.value.server == endpoint
 
 
+def test_a_page_that_answers_200_to_anything_has_stored_nothing(file):
+    with remote(says(body=b"<html>Log in</html>", headers={"Content-Type": "text/html"})) as (server, backend):
+        with pytest.raises(ProtocolError, match="no ETag"):
+            backend.put(KEY, file(b"body"))
+
+
 def test_what_is_no_http_is_an_error_at_once(file):
     def speaks(visit):
         visit.sock.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")

@@ -76,3 +76,13 @@ def test_a_proxy_that_says_no_is_named(monkeypatch):
     with through(monkeypatch, act, "https") as (server, backend), pytest.raises(Unreachable, match=words):
         backend.head(KEY)
     assert [(asked.method, asked.target) for asked in server.asked] == [("CONNECT", STORE)]
+
+
+def test_what_a_proxy_says_that_is_no_http_says_nothing_to_a_terminal(monkeypatch):
+    def act(visit: Visit) -> bool:
+        visit.sock.sendall(b"\x1b[2J" * 5000 + b"\r\n\r\n")
+        return False
+
+    with through(monkeypatch, act, "https") as (_, backend), pytest.raises(Unreachable) as caught:
+        backend.head(KEY)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 2000

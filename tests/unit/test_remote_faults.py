@@ -237,9 +237,9 @@ def test_a_server_that_is_not_there_is_unreachable(file):
 
 
 def test_a_page_that_answers_200_to_anything_has_stored_nothing(file):
-    with remote(says(body=b"<html>Log in</html>", headers={"Content-Type": "text/html"})) as (server, backend):
-        with pytest.raises(ProtocolError, match="no ETag"):
-            backend.put(KEY, file(b"body"))
+    page = says(body=b"<html>Log in</html>", headers={"Content-Type": "text/html"})
+    with remote(page) as (_, backend), pytest.raises(ProtocolError, match="no ETag"):
+        backend.put(KEY, file(b"body"))
 
 
 def test_what_is_no_http_is_an_error_at_once(file):

@@ -78,6 +78,11 @@ def test_a_proxy_that_says_no_is_named(monkeypatch):
     assert [(asked.method, asked.target) for asked in server.asked] == [("CONNECT", STORE)]
 
 
+def test_a_proxy_that_wants_a_password_is_no_answer_of_the_server(monkeypatch):
+    with through(monkeypatch, says(407, headers={}), "http") as (_, backend), pytest.raises(Unreachable, match="407"):
+        backend.put(KEY, Body(b"body"))
+
+
 def test_what_a_proxy_says_that_is_no_http_says_nothing_to_a_terminal(monkeypatch):
     def act(visit: Visit) -> bool:
         visit.sock.sendall(b"\x1b[2J" * 5000 + b"\r\n\r\n")

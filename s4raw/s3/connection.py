@@ -152,7 +152,7 @@ class Connection:
         opener = self._opener()
         try:
             opener.connect()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: no name that DNS has
             opener.close()
             raise _unreachable(error, self._connect_seconds, self.proxy) from None
         except BaseException:
@@ -380,7 +380,7 @@ def _unreadable(error: OSError) -> LocalFileError:
     return LocalFileError(f"cannot read the file: {error.strerror}")
 
 
-def _unreachable(error: OSError | http.client.HTTPException, seconds: float, proxy: Proxy | None) -> S4Error:
+def _unreachable(error: Exception, seconds: float, proxy: Proxy | None) -> S4Error:
     to = f" through the proxy {proxy.name}:{proxy.port}" if proxy else ""
     if isinstance(error, TimeoutError):
         return Unreachable(f"cannot connect{to}: no answer within {seconds:g} s")

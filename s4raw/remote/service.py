@@ -213,7 +213,7 @@ class Remote:
             try:
                 return self._attempt(request, finish, course)
             except S4Error as error:
-                if self._moved(request.key.bucket, error, course.told) or self._late(error, course):
+                if self._moved(request.key.bucket, error, course.told) or self._late(request.method, error, course):
                     corrections += 1
                     if corrections <= MAX_CORRECTIONS and request.repeatable:
                         continue
@@ -323,12 +323,13 @@ class Remote:
         self._regions[bucket] = region
         return True
 
-    def _late(self, error: S4Error, course: _Course) -> bool:
+    def _late(self, method: str, error: S4Error, course: _Course) -> bool:
         """Whether the server refuses a request for its time, by a clock that it is signed by from now on.
 
         To HEAD it gives no reasons: then the difference is one.
         """
-        if not isinstance(error, Refused) or error.http != 403 or error.s3_code not in ("", "RequestTimeTooSkewed"):
+        reason = "" if method == "HEAD" else "RequestTimeTooSkewed"
+        if not isinstance(error, Refused) or error.http != 403 or error.s3_code != reason:
             return False
         there = signing.seconds_of(course.told.get("date", ""))
         if there is None or abs(there - course.now) < SKEW_SECONDS:

@@ -787,6 +787,14 @@ def test_who_is_refused_without_a_reason_goes_by_the_clock_of_the_server_if_it_i
     assert server.methods() == ["HEAD"]
 
 
+def test_a_page_that_forbids_is_no_clock_to_go_by(file):
+    with remote(says(403, b"<html>No</html>", at(3600)), says(), max_attempts=1) as (server, backend):
+        with pytest.raises(Refused):
+            backend.put(KEY, file(b"x"))
+        backend.put(KEY, file(b"x"))
+    assert clocks(server) == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("told", "minutes"),
     [(partial(at, 3600), [0, 60, 60]), (partial(at, 0), [0, 0]), (dict, [0, 0]), (lambda: {"Date": "now"}, [0, 0])],

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
 from s4raw import via
-from s4raw.errors import Cancelled, ConnectionLost, Refused, S4Error
+from s4raw.errors import Cancelled, ConnectionLost, ProtocolError, Refused, S4Error
 from s4raw.keys import Key
 from s4raw.remote import refusals
 from s4raw.remote.credentials import Account
@@ -189,6 +189,8 @@ class Remote:
             lease.give_back(answer.ended)
             if answer.status >= 300:
                 raise refusals.of(answer, content)
+            if content and method == "DELETE":  # see also ``uploading.put``
+                raise ProtocolError("a page in answer to a DELETE: no S3 has said this").at(**answer.where)
             return Reply(answer.status, answer.headers, content, _node(answer, content, root))
 
         return self._persist(_Request(method, key, query, headers or {}, body), finish, doubts)

@@ -236,10 +236,12 @@ def test_a_server_that_is_not_there_is_unreachable(file):
     assert caught.value.server == endpoint
 
 
-def test_a_page_that_answers_200_to_anything_has_stored_nothing(file):
+def test_a_page_that_answers_200_to_anything_has_stored_and_deleted_nothing(file):
     page = says(body=b"<html>Log in</html>", headers={"Content-Type": "text/html"})
     with remote(page) as (_, backend), pytest.raises(ProtocolError, match="no ETag"):
         backend.put(KEY, file(b"body"))
+    with remote(page) as (_, backend), pytest.raises(ProtocolError, match="a page in answer to a DELETE"):
+        backend.delete(KEY)
 
 
 def test_what_is_no_http_is_an_error_at_once(file):

@@ -99,12 +99,13 @@ class Acceptor(Generic[S]):
         lifeline: int | None = None,
         connected: Callable[[int], int] = lambda count: count,
         may_accept: Callable[[], bool] = lambda: True,
+        stopping: Callable[[], object] = lambda: None,
         cut_off: Callable[[], object] = lambda: None,
     ) -> None:
         """``connected`` is told how many connections there are here, and says how many there are in all processes.
 
-        While not ``may_accept`` other processes are let go first. When clients are hung up on in the end, ``cut_off``
-        ends what is waited for elsewhere.
+        While not ``may_accept`` other processes are let go first. A drain begins with ``stopping``; when clients are
+        hung up on in the end, ``cut_off`` ends what is waited for elsewhere.
         """
         self.lock = threading.Lock()
         self.draining = False
@@ -117,6 +118,7 @@ class Acceptor(Generic[S]):
         self._lifeline = lifeline
         self._connected = connected
         self._may_accept = may_accept
+        self._stopping = stopping
         self._cut_off = cut_off
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._connections: set[Connection[S]] = set()
@@ -266,6 +268,7 @@ class Acceptor(Generic[S]):
             for spare in self._spare:
                 spare.turn.release()
             self._spare.clear()
+        self._stopping()
         deadline = time.monotonic() + grace_seconds
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

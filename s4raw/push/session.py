@@ -143,7 +143,7 @@ class Session:
                 break
             if not self._pending and not self._connection.begin():
                 self._stopping = True
-            if self._stopping or self._uploader.deliveries.stopped:
+            if self._stopping or self._uploader.stopping:
                 self._stopping = True
                 for each in asked:
                     self._put(refusal(STOPPING, each.plain))
@@ -295,7 +295,7 @@ class Session:
             seconds = min(seconds, self._left_at + LEFT_SECONDS - now)
             if seconds <= 0:
                 raise _Ended
-        reading = not self._left_at and not self._is_full
+        reading = not (self._left_at or self._is_full or self._stopping)
         here, woken = self._connection.wait(self._eventfd, seconds, reading)
         if woken:
             os.eventfd_read(self._eventfd)

@@ -110,7 +110,7 @@ class Uploader:
                     self.queue.spool.discard(order.path)
 
     def stop(self) -> None:
-        """Accept nothing more, and tell at once whoever waits for room. What was accepted goes on."""
+        """Tell at once whoever waits for room, or for an empty queue. What was accepted goes on."""
         self.stopping = True
         self.queue.room.close(STOPPING)
 
@@ -183,7 +183,7 @@ class Uploader:
 
     def _flush(self, request: Flush, patience: Patience) -> dict[str, Any]:
         def goes_on() -> bool:
-            if self.deliveries.stopped:
+            if self.stopping:
                 raise Busy(STOPPING)
             return patience()
 

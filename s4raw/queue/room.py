@@ -70,14 +70,14 @@ class Room:
 
         ``patience`` is asked now and then whether to go on waiting; its errors end the wait, too. An order that is
         larger than the limit is let in when there is no other; ``always`` lets it in whatever there is. Raises
-        QueueFull, Busy when closed.
+        QueueFull, or Busy when closed and there is none.
         """
         with self._lock:
-            if self._closed:
-                raise Busy(self._closed)
             reason = self._lacking(size)
             if always or (not self._waiting and not reason):
                 return self._grant(size)
+            if self._closed:
+                raise Busy(self._closed)
             if timeout is not None and timeout <= 0:
                 raise QueueFull(f"the queue is full: {reason or 'others wait for room'}")
             waiting = _Waiting(size)
@@ -149,7 +149,7 @@ class Room:
         return ""
 
     def close(self, reason: str = "the queue is closed") -> None:
-        """Let nobody in any more; who waits, or comes later, is told why."""
+        """Nobody waits any more: who does, or would have to, is told why."""
         with self._lock:
             self._closed = self._closed or reason
             for waiting in self._waiting:

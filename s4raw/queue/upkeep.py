@@ -102,7 +102,8 @@ def _hurry(queue: Queue) -> None:
 def shown_gauges(gauges: Gauges) -> dict[str, Any]:
     """How the queue is, with the age of its oldest entry in place of its time."""
     counts = gauges._asdict()
-    return {**counts, "oldest_seconds": age(counts.pop("oldest_ns"))}
+    oldest_ns = counts.pop("oldest_ns")
+    return {**counts, "oldest_seconds": age(oldest_ns)}
 
 
 def shown(entry: Entry, in_flight: bool) -> dict[str, Any]:

@@ -32,7 +32,12 @@ _KINDS: dict[str, type[S4Error]] = {
     "InvalidPart": InvalidPart,
     "InsufficientStorage": DiskFull,
 }
-_STATUSES: dict[int, type[S4Error]] = {412: PreconditionFailed, 416: BadRange, 507: DiskFull}
+_STATUSES: dict[int, type[S4Error]] = {
+    407: Unreachable,  # a proxy wants to know who asks: no matter of the client's
+    412: PreconditionFailed,
+    416: BadRange,
+    507: DiskFull,
+}
 # Amazon S3 API Reference, "Error responses": those whose advice is to try again.
 _PASSING = frozenset(
     (

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
 from s4raw import via
-from s4raw.errors import Cancelled, ConnectionLost, Refused, S4Error
+from s4raw.errors import Cancelled, ConnectionLost, ProtocolError, Refused, S4Error
 from s4raw.keys import Key
 from s4raw.remote import refusals
 from s4raw.remote.credentials import Account
@@ -189,6 +189,8 @@ class Remote:
             lease.give_back(answer.ended)
             if answer.status >= 300:
                 raise refusals.of(answer, content)
+            if content and method == "DELETE":  # see also ``uploading.put``
+                raise ProtocolError("a page in answer to a DELETE: no S3 has said this").at(**answer.where)
             return Reply(answer.status, answer.headers, content, _node(answer, content, root))
 
         return self._persist(_Request(method, key, query, headers or {}, body), finish, doubts)
@@ -213,7 +215,7 @@ class Remote:
             try:
                 return self._attempt(request, finish, course)
             except S4Error as error:
-                if self._moved(request.key.bucket, error, course.told) or self._late(error, course):
+                if self._moved(request.key.bucket, error, course.told) or self._late(request.method, error, course):
                     corrections += 1
                     if corrections <= MAX_CORRECTIONS and request.repeatable:
                         continue
@@ -323,12 +325,13 @@ class Remote:
         self._regions[bucket] = region
         return True
 
-    def _late(self, error: S4Error, course: _Course) -> bool:
+    def _late(self, method: str, error: S4Error, course: _Course) -> bool:
         """Whether the server refuses a request for its time, by a clock that it is signed by from now on.
 
         To HEAD it gives no reasons: then the difference is one.
         """
-        if not isinstance(error, Refused) or error.http != 403 or error.s3_code not in ("", "RequestTimeTooSkewed"):
+        reason = "" if method == "HEAD" else "RequestTimeTooSkewed"
+        if not isinstance(error, Refused) or error.http != 403 or error.s3_code != reason:
             return False
         there = signing.seconds_of(course.told.get("date", ""))
         if there is None or abs(there - course.now) < SKEW_SECONDS:

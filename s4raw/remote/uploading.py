@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from s4raw.errors import NoSuchKey, NoSuchUpload, PreconditionFailed, S4Error
+from s4raw.errors import NoSuchKey, NoSuchUpload, PreconditionFailed, ProtocolError, S4Error
 from s4raw.keys import Key
 from s4raw.objects.base import MAX_PARTS, MIN_PART, Attributes, Part, Source
 from s4raw.objects.sources import FileSource
@@ -14,7 +14,7 @@ from s4raw.remote import values
 from s4raw.remote.bodies import Allowance, FileSending, StreamSending, read_file, read_source, spool
 from s4raw.remote.service import Body, Doubt, Remote, Reply
 from s4raw.s3 import xml
-from s4raw.s3.client import query_of
+from s4raw.s3.client import query_of, shown
 from s4raw.s3.connection import JOINED
 
 MAX_SINGLE = 5 << 30  # bytes that S3 takes in one request
@@ -24,7 +24,8 @@ IN_MEMORY = 8 << 20  # bytes of a source that are read before they are sent, so 
 def put(remote: Remote, key: Key, body: Body, attributes: Attributes, conditions: Mapping[str, str]) -> Attributes:
     """Store a body in one request; the attributes of the object. ``conditions`` are headers.
 
-    A put that was refused by its own condition after an answer was lost was done, if its bytes are there.
+    A put that was refused by its own condition after an answer was lost was done, if its bytes are there. Raises
+    ProtocolError for an answer without an ETag: a proxy, or a page for a browser, may answer 200 to anything.
     """
     headers = {**values.kept(attributes), **values.checked(attributes), **conditions}
     try:
@@ -34,6 +35,8 @@ def put(remote: Remote, key: Key, body: Body, attributes: Attributes, conditions
         if not etag or (found := _etag_there(remote, key)) is None or found[0] != etag:
             raise doubt.error from None
         return values.stored(attributes, found[1])
+    if not values.etag_of(reply.headers):
+        raise ProtocolError("no ETag in the answer to a PUT: no S3 has said this").at(key=shown(key))
     return values.stored(_sealed(body, attributes), reply.headers)
 
 

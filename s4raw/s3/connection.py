@@ -21,6 +21,7 @@ from s4raw.s3.outgoing import Body, FileBody, Place, Proxy
 
 JOINED = 64 << 10  # bytes of a body that go out with the head, in one system call
 RECEIVED = 64 << 10  # bytes received at once
+MAX_REASON = 200  # characters of why there is no connection
 SENT = 1 << 20  # bytes of a body that must get away within the time that a server may be silent
 ENCRYPTED = 256 << 10  # bytes of a file that are read at once where sendfile cannot be
 MAX_HEAD = 128 << 10
@@ -151,7 +152,7 @@ class Connection:
         opener = self._opener()
         try:
             opener.connect()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: no name that DNS has
             opener.close()
             raise _unreachable(error, self._connect_seconds, self.proxy) from None
         except BaseException:
@@ -379,11 +380,13 @@ def _unreadable(error: OSError) -> LocalFileError:
     return LocalFileError(f"cannot read the file: {error.strerror}")
 
 
-def _unreachable(error: OSError | http.client.HTTPException, seconds: float, proxy: Proxy | None) -> S4Error:
+def _unreachable(error: Exception, seconds: float, proxy: Proxy | None) -> S4Error:
     to = f" through the proxy {proxy.name}:{proxy.port}" if proxy else ""
     if isinstance(error, TimeoutError):
         return Unreachable(f"cannot connect{to}: no answer within {seconds:g} s")
     reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
+    if len(reason) > MAX_REASON or not reason.isprintable():  # a proxy's own words
+        reason = repr(reason[:MAX_REASON])
     return Unreachable(f"cannot connect{to}: {reason}")
 
 

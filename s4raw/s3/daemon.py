@@ -22,7 +22,7 @@ from s4raw.s3.call import Settings
 from s4raw.s3.credentials import Credentials
 from s4raw.s3.head import Limits
 from s4raw.s3.session import refuse, serve_connection
-from s4raw.s3.upstream import DELETES_AT_ONCE, Upstream, open_front
+from s4raw.s3.upstream import DELETES_AT_ONCE, Front, Upstream, open_front
 from s4raw.serving import Acceptor
 
 ENDPOINT_VARIABLE, DEFAULT_ENDPOINT = "S3D_ENDPOINT", "http://localhost:33333"
@@ -102,7 +102,7 @@ def serve(options: Options) -> None:
         app = App(backend, settings, log=log, access_log=partial(log, "access") if options.access_log else None)
         running.run(
             listener,
-            partial(_serve, options, app, listener, wrap, log, front.cut_off if front else lambda: None),
+            partial(_serve, options, app, listener, wrap, log, front),
             count=options.workers,
             lifeline=options.lifeline_fd,
             grace_seconds=options.grace_seconds,
@@ -116,7 +116,7 @@ def _serve(
     listener: Socket,
     wrap: Callable[[Socket, str], Stream],
     log: Log,
-    cut_off: Callable[[], None],
+    front: Front | None,
     lifeline: int | None,
     connected: Callable[[int], int],
     may_accept: Callable[[], bool],
@@ -133,7 +133,8 @@ def _serve(
         lifeline=lifeline,
         connected=connected,
         may_accept=may_accept,
-        cut_off=cut_off,
+        stopping=front.hurry if front else lambda: None,
+        cut_off=front.cut_off if front else lambda: None,
     )
 
 

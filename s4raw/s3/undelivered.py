@@ -12,8 +12,9 @@ Of the whole queue those that are parked are shown, and then the oldest, of a bu
 by key; at most ``max-keys`` (100), with ``more`` if there may be more. A state is queued, in flight, waiting (for
 another try) or parked.
 
-``POST /?s4raw-queue`` does what its body asks for, as the uploader does (docs/format.md), and answers as that does:
-``{"do": "retry" or "drop", "ids": [7], "places": ["BUCKET/KEY"]}``, ``{"do": "drop", "failed": true}``, and
+``POST /?s4raw-queue`` does what its body of application/json asks for, as the uploader does (docs/format.md), and
+answers as that does: ``{"do": "retry" or "drop", "ids": [7], "places": ["BUCKET/KEY"]}``,
+``{"do": "drop", "failed": true}``, and
 ``{"do": "flush", "wait": 5}``, which waits for 5 seconds at most, whatever it says.
 """
 
@@ -62,9 +63,11 @@ def show(call: Call) -> Answer:
 def change(call: Call) -> Answer:
     """Retry, drop or flush what is in the queue. Raises NotImplemented where there is none, UsageError, BadKey."""
     queue = _queue(call)
+    if call.headers.get("content-type") != "application/json":  # which no page of a browser can send unasked
+        raise UsageError("need the header Content-Type: application/json")
     try:
         asked = json.loads(call.read_body())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the body is not JSON: {error}") from None
     what = asked.get("do") if isinstance(asked, dict) else None
     make = REQUESTS.get(what) if isinstance(what, str) else None

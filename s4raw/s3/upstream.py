@@ -68,6 +68,11 @@ class Front:
         self.queue: Queue | None = None
         self.start: Callable[[], None] = lambda: None
 
+    def hurry(self) -> None:
+        """The daemon is stopping: no write waits for room in the queue any more."""
+        if self.queue is not None:
+            self.queue.room.close("the daemon is stopping, and the queue is full")
+
     def check_address(self, address: str, port: int) -> None:
         """Raises ConfError when the remote is the daemon itself, which listens there: requests would go round."""
         there = urlsplit(self.endpoint)

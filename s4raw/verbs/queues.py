@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
 from s4raw.arguments import Arguments
 from s4raw.errors import PeerTimeout, UsageError
 from s4raw.output import printable, write_json
+
+_NUMBER = re.compile("[0-9]{1,18}").fullmatch  # what has more digits is nobody's, and no place either
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
 def to_retry(arguments: Arguments, place: Place) -> dict[str, Any]:
     """What to ask a daemon that is to try again what the words name: numbers are ids, others places; none: all."""
     words = arguments["WHAT"]
-    ids = [int(word) for word in words if word.isascii() and word.isdigit()]
-    places = [place(word) for word in words if not (word.isascii() and word.isdigit())]
+    ids = [int(word) for word in words if _NUMBER(word)]
+    places = [place(word) for word in words if not _NUMBER(word)]
     return {"do": "retry", **({"ids": ids} if ids else {}), **({"places": places} if places else {})}
 
 

@@ -210,6 +210,24 @@ def test_a_line_that_is_too_long_is_refused_and_the_connection_ends(uploader: Pu
         assert client.rest() == b""
 
 
+def test_what_comes_behind_a_line_that_is_too_long_is_not_read_while_others_are_worked_on(
+    remote: RemoteS3, tmp_path, file
+):
+    with push_daemon(tmp_path / "push", endpoint=remote.endpoint) as uploader:
+        remote.pause()
+        try:
+            with uploader.connect() as client:
+                client.say(file=str(file), to="a/bucket/before")
+                client.write(b"x" * 100_000)
+                client.sock.settimeout(1.0)
+                with pytest.raises(TimeoutError):  # or the uploader's memory would hold it all
+                    for _ in range(64):
+                        client.write(b"x" * (1 << 20))
+        finally:
+            remote.resume()
+        uploader.wait_empty()
+
+
 def test_a_web_page_cannot_make_a_browser_ask_for_files(uploader: PushDaemon, remote: RemoteS3, file):
     with uploader.connect() as client:
         client.write(f"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n{file} a/bucket/smuggled\n".encode())

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from conftest import wait_for
-from s3_daemon import ACCESS_KEY, SECRET_KEY
+from s3_daemon import ACCESS_KEY, SECRET_KEY, request
 from s3_fronts import Queueing, back_and_front, restart
 
 from s4raw import cli
@@ -159,6 +159,24 @@ def test_a_front_whose_remote_is_silent_stops_in_time(tmp_path):
         front.wait_until_delivered()
 
 
+def test_a_write_that_waits_for_room_hears_at_once_that_the_daemon_stops(tmp_path):
+    with back_and_front(tmp_path, Queueing, "--queue-files", "1") as (back, front):
+        front.client().create_bucket(Bucket=BUCKET)
+        assert back.stop() == 0
+        with front.raw() as raw:
+            assert raw.ask("PUT", f"/{BUCKET}/queued", b"x").status == 200
+            raw.send(request("PUT", f"/{BUCKET}/late", b"x"))
+            time.sleep(0.3)  # until it waits
+            os.kill(front.pid, signal.SIGTERM)
+            reply = raw.answer()
+        assert (reply.status, reply.code) == (503, "SlowDown") and b"the daemon is stopping" in reply.body
+        assert front.stop() == 0
+        restart(back)
+        restart(front)
+        front.wait_until_delivered()
+        assert names(back.client()) == ["queued"]
+
+
 @pytest.mark.long
 def test_no_answer_is_taken_back_by_a_kill(tmp_path):
     """Threads write their own keys again and again; the front is killed at any moment, and started again."""
@@ -259,10 +277,12 @@ def test_what_the_remote_keeps_refusing_is_parked_and_read_and_tried_again_or_dr
         with urllib.request.urlopen(f"{at}/metrics") as answer:
             assert b"\ns4raw_s3_queue_parked 4\n" in answer.read()
         with urllib.request.urlopen(f"{at}/status") as answer:
-            assert json.load(answer)["parked"] == 4
+            found = json.load(answer)
+            assert found["parked"] == 4 and found["oldest_seconds"] >= 0 and "oldest_ns" not in found
         assert f"{ids[f'{BUCKET}/one']} put {BUCKET}/one 3 B, " in run("status", f"{BUCKET}/one")
         assert "is parked after attempt 1: " in front.log() and "NoSuchBucket" in front.log()
 
+        run("drop", "9" * 5000, code=2)
         assert run("drop", "99999", ids[f"{BUCKET}/one"], f"{BUCKET}/none", code=1) == (
             f"1\ns4raw: drop: entry 99999: it is not in the queue\n"
             f"s4raw: drop: {BUCKET}/none: nothing of it is in the queue\n"

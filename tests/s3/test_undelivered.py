@@ -19,9 +19,9 @@ from s4raw.queue.queue import Queue
 from .service import ACCESS_KEY, SECRET_KEY, Service
 
 
-def ask(service, query, body=None):
+def ask(service, query, body=None, kind="application/json"):
     with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)) as connection:
-        connection.request("GET" if body is None else "POST", f"/?s4raw-queue{query}", body)
+        connection.request("GET" if body is None else "POST", f"/?s4raw-queue{query}", body, {"Content-Type": kind})
         answer = connection.getresponse()
         return answer.status, answer.read()
 
@@ -79,9 +79,21 @@ def test_the_queue_does_what_it_is_asked_and_says_what_it_could_not(queue, tmp_p
         }
         queue.failed(flying.id, Refused("no"), 60.0)
         assert do(service, do="retry", places=["bucket/old"]) == {"count": 1, "left": []}
-        for wrong in ["", "{", "[]", "null", "{}", '{"do":1}', '{"do":"drop"}', '{"do":"drop","places":["bucket"]}']:
+        for wrong in [
+            "",
+            "{",
+            "[]",
+            "[" * 100_000,
+            "null",
+            "{}",
+            '{"do":1}',
+            '{"do":"drop"}',
+            '{"do":"drop","places":["bucket"]}',
+        ]:
             status, body = ask(service, "", wrong)
             assert status == 400 and b"<Code>Invalid" in body, wrong
+        for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+            assert ask(service, "", '{"do":"drop","all":true}', kind)[0] == 400, "a page of a browser may send it"
         assert len(queue.entries()) == 2
     backend.close()
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import wait_for
 
 from s4raw import unix
-from s4raw.errors import ConfError, LocalFileError, QueueFull, S4Error, Unreachable
+from s4raw.errors import Busy, ConfError, LocalFileError, QueueFull, S4Error, Unreachable
 from s4raw.keys import Key
 from s4raw.objects.base import Attributes, Info
 from s4raw.objects.sources import FileSource
@@ -301,6 +301,19 @@ def test_who_waits_for_room_hears_at_once_that_the_uploader_stops(tmp_path, monk
     finally:
         queue.close()
         waiting.join()
+
+
+def test_who_waits_for_an_empty_queue_hears_at_once_that_the_uploader_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr("s4raw.queue.upkeep.SLICE_SECONDS", 0.01)
+    queue = Queue(str(tmp_path / "queue"))
+    try:
+        uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+        queue.add(Order("", Key("b", "k"), DELETE))
+        uploader.stop()
+        with pytest.raises(Busy, match="the uploader is stopping"):
+            uploader.control(Flush(), lambda: False)
+    finally:
+        queue.close()
 
 
 def test_what_waits_behind_a_parked_file_says_so(tmp_path):

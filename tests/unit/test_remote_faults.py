@@ -236,6 +236,14 @@ def test_a_server_that_is_not_there_is_unreachable(file):
     assert caught.value.server == endpoint
 
 
+def test_a_page_that_answers_200_to_anything_has_stored_and_deleted_nothing(file):
+    page = says(body=b"<html>Log in</html>", headers={"Content-Type": "text/html"})
+    with remote(page) as (_, backend), pytest.raises(ProtocolError, match="no ETag"):
+        backend.put(KEY, file(b"body"))
+    with remote(page) as (_, backend), pytest.raises(ProtocolError, match="a page in answer to a DELETE"):
+        backend.delete(KEY)
+
+
 def test_what_is_no_http_is_an_error_at_once(file):
     def speaks(visit):
         visit.sock.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
@@ -779,6 +787,14 @@ def test_who_is_refused_without_a_reason_goes_by_the_clock_of_the_server_if_it_i
     with remote(says(403, b"", at(0)), max_attempts=1) as (server, backend), pytest.raises(Refused):
         backend.head(KEY)
     assert server.methods() == ["HEAD"]
+
+
+def test_a_page_that_forbids_is_no_clock_to_go_by(file):
+    with remote(says(403, b"<html>No</html>", at(3600)), says(), max_attempts=1) as (server, backend):
+        with pytest.raises(Refused):
+            backend.put(KEY, file(b"x"))
+        backend.put(KEY, file(b"x"))
+    assert clocks(server) == [0, 0]
 
 
 @pytest.mark.parametrize(

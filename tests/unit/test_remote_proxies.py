@@ -1,6 +1,6 @@
 """Requests through a proxy: which one the environment names, what it is asked, and what it says no with."""
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from objects_support import KEY, Body
@@ -76,3 +76,25 @@ def test_a_proxy_that_says_no_is_named(monkeypatch):
     with through(monkeypatch, act, "https") as (server, backend), pytest.raises(Unreachable, match=words):
         backend.head(KEY)
     assert [(asked.method, asked.target) for asked in server.asked] == [("CONNECT", STORE)]
+
+
+def test_a_proxy_that_wants_a_password_is_no_answer_of_the_server(monkeypatch):
+    with through(monkeypatch, says(407, headers={}), "http") as (_, backend), pytest.raises(Unreachable, match="407"):
+        backend.put(KEY, Body(b"body"))
+
+
+def test_what_a_proxy_says_that_is_no_http_says_nothing_to_a_terminal(monkeypatch):
+    def act(visit: Visit) -> bool:
+        visit.sock.sendall(b"\x1b[2J" * 5000 + b"\r\n\r\n")
+        return False
+
+    with through(monkeypatch, act, "https") as (_, backend), pytest.raises(Unreachable) as caught:
+        backend.head(KEY)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 64])
+def test_a_name_that_no_server_can_have_is_unreachable(name):
+    backend = open_remote(RemoteOptions(f"http://{name}:1", **GIVEN))
+    with closing(backend), pytest.raises(Unreachable, match="label"):
+        backend.head(KEY)

@@ -92,8 +92,8 @@ class DataDirectory:
         self.tmp_path = os.path.join(self.path, "_tmp")
         self._descriptors: list[int] = []
         try:
-            for path in (self.tmp_path, os.path.join(self.path, DRAFTS)):
-                os.makedirs(path, exist_ok=True)
+            os.makedirs(self.tmp_path, exist_ok=True)
+            os.makedirs(os.path.join(self.path, DRAFTS), exist_ok=True)
             self._open_all()
             os.close(self._open("_removals"))
             self._spread()

@@ -24,7 +24,7 @@ class Places:
     """
 
     def __init__(self, root: int, directory: int, keep: Callable[[int], int]) -> None:
-        """``directory`` is for the others to be made in; whoever owns both is told of descriptors to close: ``keep``."""
+        """Others are made in ``directory``; whoever owns both is told of descriptors to close, by ``keep``."""
         self._root = root
         self._directory = directory
         self._keep = keep

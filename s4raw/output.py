@@ -38,6 +38,19 @@ def human(number: float) -> str:
     return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
+def age(seconds: float | None) -> str:
+    """How long something took or has waited, as ``1.5s``, ``3.0m``, ``2.5h``, ``1.2d``; ``-`` for None."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds is not None and seconds >= length:
+            return f"{seconds / length:.1f}{unit}"
+    return "-" if seconds is None else f"{max(seconds, 0):.1f}s"
+
+
+def printable(text: str) -> str:
+    """A name that may have line ends, or talk to a terminal, as one that does not."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def size_text(number: int, humanize: bool) -> str:
     """A number of bytes as one word: all its digits, or ``1.5KiB``."""
     return human(number).replace(" ", "") if humanize else str(number)

@@ -107,6 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.sources": {"errors", "objects.base"},
     # what is to reach a remote store
     "queue": set(),
+    "via": set(),
     "queue.entries": {"keys", "objects.base", "objects.sources"},
     "queue.rows": {"errors", "keys", "objects", "objects.codec", "objects.base", "objects.sources", "queue.entries"},
     "queue.reserve": set(),
@@ -125,16 +126,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "queue.outcomes": {"errors"},
     "queue.pace": set(),
+    "queue.asking": {"errors"},
+    "queue.measured": {"metrics", "queue.entries", "queue.upkeep"},
+    "queue.upkeep": {"keys", "queue.asking", "queue.entries", "queue.queue"},
     "queue.pusher": {
         *("errors", "log", "objects.base", "objects.sources", "queue.entries", "queue.files", "queue.pace"),
-        "queue.queue",
+        *("queue.queue", "via"),
     },
     # S3: what clients speak
     "s3": set(),
     "s3.errors": {"errors"},
     "s3.xml": {"s3.errors"},
     "s3.call": {
-        "queue.entries",
+        "queue.queue",
         *("keys", "objects.base", "s3.checksums", "s3.errors", "s3.payload", "s3.http", "s3.credentials", "s3.sigv4"),
     },
     "s3.headers": {"objects.base", "s3.errors"},
@@ -147,7 +151,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.deleting": {
         *("errors", "keys"),
-        *("s3", "s3.buckets", "s3.call", "s3.conditions", "s3.errors", "s3.objects", "s3.xml"),
+        *("s3", "s3.buckets", "s3.call", "s3.conditions", "s3.errors", "s3.objects", "s3.xml", "via"),
     },
     "s3.copying": {
         *("errors", "keys", "objects.base", "s3", "s3.buckets", "s3.call", "s3.checksums", "s3.conditions"),
@@ -167,7 +171,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.formdata": {"s3.errors"},
     "s3.forms": {
-        *("keys", "objects.base", "s3", "s3.call", "s3.errors", "s3.formdata", "s3.headers", "s3.payload"),
+        *("errors", "keys", "objects.base", "s3", "s3.call", "s3.errors", "s3.formdata", "s3.headers", "s3.payload"),
         *("s3.policy", "s3.xml"),
     },
     "s3.routes": {
@@ -176,7 +180,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "s3.app": {
         *("errors", "keys", "log", "objects.base"),
-        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.signing", "s3.sigv4", "s3.xml"),
+        *("s3", "s3.call", "s3.errors", "s3.http", "s3.routes", "s3.signing", "s3.sigv4", "s3.xml", "via"),
     },
     "s3.checksums": {"s3.errors"},
     "s3.aws_chunked": {"s3.errors"},
@@ -206,10 +210,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # a remote S3
     "remote": set(),
     "remote.credentials": {"errors"},
+    "remote.proxies": {"errors", "s3.outgoing"},
     "remote.pool": {"errors", "s3.connection"},
     "remote.refusals": {"errors", "s3.client", "s3.connection"},
     "remote.service": {
-        *("errors", "keys", "remote", "remote.credentials", "remote.pool", "remote.refusals"),
+        *("errors", "keys", "via", "remote", "remote.credentials", "remote.pool", "remote.proxies", "remote.refusals"),
         *("s3", "s3.client", "s3.connection", "s3.errors", "s3.outgoing", "s3.signing", "s3.tls", "s3.xml"),
     },
     "remote.values": {"errors", "objects.base", "s3.conditions", "s3.headers"},
@@ -247,15 +252,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects.queued": {
         *("errors", "keys", "blocks", "disk", "store", "queue.entries", "queue.queue", "queue.room"),
         *("objects.base", "objects.emptying", "objects.key_locks", "objects.known_buckets", "objects.local_parts"),
-        *("objects.overlay_listing", "objects.pending", "objects.reading", "objects.sources"),
+        *("objects.overlay_listing", "objects.pending", "objects.reading", "objects.sources", "via"),
     },
     # S3: the daemon
-    "s3.undelivered": {"queue.entries", "s3.call", "s3.errors"},
+    "s3.undelivered": {
+        *("errors", "keys", "queue", "queue.asking", "queue.entries", "queue.queue", "queue.upkeep"),
+        *("s3.call", "s3.errors"),
+    },
     "s3.upstream": {
         *("errors", "log", "net", "objects.base", "objects.queued", "objects.remote"),
-        *("queue.entries", "queue.pusher", "queue.queue"),
+        *("metrics", "queue.entries", "queue.measured", "queue.pusher", "queue.queue", "queue.upkeep", "s3.pages"),
     },
     "s3.session": {"errors", "log", "net", "processors", "serving", "s3.http"},
+    "s3.session": {"errors", "log", "net", "serving", "s3.http"},
+    "s3.pages": {"log", "net", "serving", "s3.http", "s3.session"},
     "s3.daemon": {
         *("errors", "handshake", "log", "net", "ring", "running", "serving"),
         *("objects.base", "objects.local", "objects.ring", "s3", "s3.app", "s3.call", "s3.credentials", "s3.head"),
@@ -315,7 +325,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         ),
     },
     # the uploader
-    "push.protocol": {"errors", "keys"},
+    "push.protocol": {"errors", "keys", "queue", "queue.asking"},
     "push.roots": {"errors", "queue.files"},
     "push.deliveries": {"errors"},
     "push.transfers": {"errors", "log"},
@@ -326,17 +336,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("objects.base", "objects.remote", "objects.ring", "push.protocol"),
     },
     "push.uploader": {
-        *("__init__", "errors", "metrics", "objects.base", "queue.entries", "queue.files", "queue.queue", "queue.room"),
+        *("__init__", "errors", "keys", "metrics", "objects.base"),
+        *("queue", "queue.asking", "queue.entries", "queue.files", "queue.measured", "queue.queue", "queue.upkeep"),
         *("push.aliases", "push.deliveries", "push.protocol", "push.roots", "push.spread"),
     },
     "push.session": {
         *("errors", "log", "net", "serving"),
         *("push.deliveries", "push.protocol", "push.uploader", "queue.entries"),
     },
-    "push.status": {"metrics", "push.protocol", "push.uploader", "s3.http"},
+    "push.status": {"metrics", "push.protocol", "push.uploader", "s3.pages"},
     "push.daemon": {
         *("__init__", "errors", "log", "net", "running", "serving", "unix"),
-        *("objects.remote", "queue.entries", "queue.pusher", "queue.queue", "s3.http", "s3.session"),
+        *("objects.remote", "queue.entries", "queue.pusher", "queue.queue", "s3.pages"),
         *("push", "push.aliases", "push.roots", "push.session", "push.status", "push.systemd", "push.transfers"),
         "push.uploader",
     },
@@ -346,7 +357,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "push.report": {"errors"},
     "push.pictures": {"errors", "push.report"},
     "verbs.send": {"arguments", "errors", "send"},
-    "verbs.push_client": {"arguments", "errors", "output", "send", "push.report", "push.pictures"},
+    "verbs.queues": {"arguments", "errors", "output"},
+    "verbs.push_client": {
+        *("arguments", "errors", "output", "send", "push.protocol", "push.report", "push.pictures"),
+        *("verbs", "verbs.queues"),
+    },
     # the command line
     "usage": set(),
     "progress": {"output", "connection"},
@@ -359,10 +374,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"errors", "connection", "client"},
     "selection": {"record", "errors", "keys", "client"},
     "verbs": {"arguments", "errors"},
-    "verbs.s3": {"arguments", "s3.daemon", "verbs", "verbs.s3_client", "verbs.s3_remote", "verbs.s3_status"},
+    "verbs.s3": {
+        *("arguments", "s3.daemon", "verbs", "verbs.s3_client", "verbs.s3_queue", "verbs.s3_remote", "verbs.s3_status"),
+    },
     "verbs.s3_status": {
         *("arguments", "errors", "keys", "output", "s3", "s3.client", "s3.described", "verbs.s3_client"),
+        "verbs.s3_queue",
     },
+    "verbs.s3_queue": {"arguments", "errors", "keys", "s3.client", "verbs", "verbs.queues", "verbs.s3_client"},
     "verbs.s3_remote": {"arguments", "errors", "s3.daemon", "s3.upstream"},
     "verbs.push": {"arguments", "errors", "push.daemon", "queue.entries", "s3.daemon", "verbs.push_client"},
     "verbs.s3_client": {

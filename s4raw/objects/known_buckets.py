@@ -14,7 +14,7 @@ from s4raw.objects.base import Bucket
 def is_away(error: S4Error) -> bool:
     """Whether an error says nothing but that the remote cannot be asked now."""
     if isinstance(error, Refused):
-        return error.http >= 500
+        return error.http >= 500 and error.http != 508  # it leads back to who asks: it never was there
     return isinstance(error, Unreachable | ConnectionLost | PeerTimeout)
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 
 from s4raw.blocks import Record
 from s4raw.disk import DataDirectory, disk_errors
-from s4raw.errors import BucketNotEmpty, Busy, NoSuchBucket, NoSuchKey, S4Error
+from s4raw.errors import BucketNotEmpty, Busy, NoSuchBucket, NoSuchKey, Refused, S4Error
 from s4raw.keys import Key, check_key
 from s4raw.objects.base import (
     ALWAYS,
@@ -42,10 +41,11 @@ from s4raw.objects.overlay_listing import list_page
 from s4raw.objects.pending import Pending, View, tagged
 from s4raw.objects.reading import FileReading
 from s4raw.objects.sources import Identity, ReadingSource
-from s4raw.queue.entries import DELETE, PUT, TAG, Entry, Gauges, Order
+from s4raw.queue.entries import DELETE, PUT, TAG, Order
 from s4raw.queue.queue import Queue
 from s4raw.queue.room import Reservation
 from s4raw.store import Store
+from s4raw.via import VIA
 
 WAIT_SECONDS = 30.0  # for room in the queue
 _TIMES = 200  # that a pending object may be delivered or replaced while it is opened
@@ -82,14 +82,6 @@ class QueuedBackend:
             self._data.close()
             raise
 
-    def undelivered(self, bucket: str, prefix: str, limit: int) -> tuple[Gauges, Sequence[Entry]]:
-        """How the queue is, and what is in it: of a bucket's keys with a prefix by name, of all of them by age."""
-        if not bucket:
-            return self._queue.gauges(), self._queue.entries(alias=self._alias, limit=limit)
-        newest = self._queue.names(self._alias, bucket, prefix, "", limit)
-        found = (entry for last in newest for entry in self._queue.pending(self._alias, last.order.key))
-        return self._queue.gauges(), [*islice(found, limit)]
-
     # Buckets
 
     def buckets(self) -> Sequence[Bucket]:
@@ -100,7 +92,10 @@ class QueuedBackend:
         """Make a bucket at the remote; False when it was there already."""
         asked_at = self._known.moment  # and no lock: a remote that is silent must not hold up who writes
         made = self._remote.create_bucket(name)
-        self._known.add(Bucket(name, time.time_ns()) if made else self._remote.bucket(name), asked_at)
+        if made:
+            self._known.add(Bucket(name, time.time_ns()), asked_at)
+        else:
+            self._learn(name)
         return made
 
     def bucket(self, name: str) -> Bucket:
@@ -122,7 +117,7 @@ class QueuedBackend:
     def tag_bucket(self, name: str, tags: Mapping[str, str]) -> None:
         """Replace a bucket's tags, at the remote."""
         self._remote.tag_bucket(name, tags)
-        self.bucket(name)
+        self._learn(name)
 
     def delete_bucket(self, name: str) -> None:
         """Delete an empty bucket at the remote, and the uploads that are under way in it.
@@ -140,7 +135,17 @@ class QueuedBackend:
     def _need(self, name: str) -> None:
         """Raises NoSuchBucket; asks the remote only about a bucket that it has not told of yet."""
         if self._known.get(name) is None:
+            self._learn(name)
+
+    def _learn(self, name: str) -> None:
+        """Look at a bucket; one that may not be looked at may still be written to."""
+        asked_at = self._known.moment
+        try:
             self.bucket(name)
+        except Refused as error:
+            if error.http != 403:
+                raise
+            self._known.add(Bucket(name, 0), asked_at)
 
     # Objects
 
@@ -212,7 +217,7 @@ class QueuedBackend:
             return None
 
     def _order(self, key: Key, path: bytes, identity: Identity, attributes: Attributes) -> Order:
-        return Order(self._alias, key, PUT, path, True, identity, copied(attributes))
+        return Order(self._alias, key, PUT, path, True, identity, copied(attributes), via=VIA.get())
 
     def _accept(self, order: Order, conditions: Conditions, room: Reservation | None = None) -> Info:
         """Queue a PUT, whose file is thrown away if that fails."""
@@ -296,7 +301,7 @@ class QueuedBackend:
                 self._wait_gone(key)
                 self._remote.tag(key, tags)
             else:
-                order = Order(self._alias, key, TAG, attributes=Attributes(tags=dict(tags)))
+                order = Order(self._alias, key, TAG, attributes=Attributes(tags=dict(tags)), via=VIA.get())
                 self._queue.add(order, timeout=self._wait_seconds)
 
     def delete(self, key: Key, conditions: Conditions = ALWAYS) -> bool:
@@ -314,7 +319,7 @@ class QueuedBackend:
                 conditions.check(info, reading=False)
             failed = any(entry.attempts for entry in self._queue.pending(self._alias, key))
             room = self._queue.reserve(0, self._wait_seconds, always=failed)
-            self._queue.add(Order(self._alias, key, DELETE), room=room)
+            self._queue.add(Order(self._alias, key, DELETE, via=VIA.get()), room=room)
             self._drop_failed(key)
             return True
 

@@ -138,7 +138,7 @@ class RemoteBackend:
         return self._buckets.create(name)
 
     def bucket(self, name: str) -> Bucket:
-        """A bucket. Its time is 0 where the remote does not let its buckets be listed."""
+        """A bucket; its time is 0 where buckets may not be listed. Raises Refused where it may not be looked at."""
         return self._buckets.one(name)
 
     def tag_bucket(self, name: str, tags: Mapping[str, str]) -> None:

@@ -24,12 +24,9 @@ from s4raw.push.uploader import Uploader
 from s4raw.queue.entries import Entry, Limits
 from s4raw.queue.pusher import Pusher
 from s4raw.queue.queue import Queue
-from s4raw.s3.http import LIMITS
-from s4raw.s3.session import refuse as refuse_http
-from s4raw.s3.session import serve_connection
+from s4raw.s3.pages import Pages
 from s4raw.serving import Acceptor, Connection
 
-HTTP_CONNECTIONS = 64
 ANSWER_SECONDS = 5.0  # for clients to take their answers, once all is decided
 CONNECTIONS = 192  # to a remote at most, unless somebody says how many: a round trip is worth more than a thread
 
@@ -39,11 +36,10 @@ class Options:
     """How to run the uploader; sizes in bytes, times in seconds. ``listen_fd`` is a parent's listening socket.
 
     It listens on ``host`` and ``port``, or on the Unix socket ``socket`` alone unless ``both``. ``connections`` go to
-    the remote at once, and ``clients`` is how many files are on their way at once (None: as many). ``attempts`` is how
-    often a request to the remote is sent before the file's attempt has failed, which a client is told that waits for as
-    long as it takes;
-    ``max_attempts`` of those, and the file of a client that does not is parked (0: never). At the end of
-    ``lifeline_fd`` it stops.
+    each remote at once, and ``clients`` is how many files are on their way to each place at once (None: as many).
+    ``attempts`` is how often a request to the remote is sent before the file's attempt has failed, which a client is
+    told that waits for as long as it takes; ``max_attempts`` of those, and the file of a client that does not is parked
+    (0: never). At the end of ``lifeline_fd`` it stops.
     """
 
     host: str = "localhost"
@@ -119,13 +115,14 @@ def _remote_options(options: Options, place: Mapping[str, str]) -> RemoteOptions
 def _serve(options: Options, uploader: Uploader, aliases: Aliases, transfers: Transfers, log: Log) -> None:
     listeners = _listen(options)
     ours = unix.identity(options.socket) if options.socket else None
-    http = None
+    http: Pages | None = None
     try:
-        http = listen(*options.http) if options.http else None
+        if options.http:
+            http = Pages(*options.http, status.pages(uploader), log, idle_seconds=options.idle_seconds)
         service = _Service(options, uploader, aliases, listeners, http, transfers, log)
         signal.signal(signal.SIGHUP, lambda *_: transfers.reopen())
         where = [options.socket if listener.family == unix.FAMILY else _address(listener) for listener in listeners]
-        also = f", status on http://{_address(http)}" if http else ""
+        also = f", status on http://{http.address}" if http else ""
         default = aliases.places[""].describe()
         named = "".join(f", {name} is {place.describe()}" for name, place in aliases.places.items() if name)
         log("start", f"{' and '.join(map(str, where))}{also}, queue {uploader.queue.directory}, pid {os.getpid()}")
@@ -140,8 +137,10 @@ def _serve(options: Options, uploader: Uploader, aliases: Aliases, transfers: Tr
             log=log,
         )
     finally:
-        for listener in (*listeners, *((http,) if http else ())):
+        for listener in listeners:
             listener.close()
+        if http:
+            http.stop()
         if options.socket:
             unix.remove(options.socket, ours)
 
@@ -176,7 +175,7 @@ class _Service:
         uploader: Uploader,
         aliases: Aliases,
         listeners: Sequence[Socket],
-        http: Socket | None,
+        http: Pages | None,
         transfers: Transfers,
         log: Log,
     ) -> None:
@@ -190,6 +189,7 @@ class _Service:
             uploader.queue,
             aliases.backend,
             workers=min(options.connections, options.clients or options.connections),
+            places=len(aliases.places),
             max_attempts=options.max_attempts,
             open_file=uploader.open_file,
             rate=options.max_rate,
@@ -197,9 +197,8 @@ class _Service:
             stored=uploader.stored,
         )
         self._listeners = listeners
-        self._http_listener = http
+        self._http = http
         self._acceptors: list[Acceptor[Stream]] = []
-        self._http: Acceptor[Stream] | None = None
         self._threads: list[threading.Thread] = []
 
     def start(self, lifeline: int | None) -> _Service:
@@ -218,21 +217,7 @@ class _Service:
                     lifeline=lifeline if is_first else None,
                 )
             )
-        if self._http_listener:
-            self._http = self._http_acceptor(self._http_listener)
         return self
-
-    def _http_acceptor(self, listener: Socket) -> Acceptor[Stream]:
-        handle = partial(status.handle, self._uploader)
-        limits = LIMITS._replace(idle_seconds=self._options.idle_seconds)
-        return Acceptor(
-            listener,
-            Stream,
-            lambda connection: serve_connection(connection, handle, limits, self._log),
-            refuse_http,
-            self._log,
-            max_connections=HTTP_CONNECTIONS,
-        )
 
     def _client(self, connection: Connection[Stream]) -> None:
         stream = connection.channel
@@ -257,8 +242,9 @@ class _Service:
         threading.stack_size(256 << 10)
         self._pusher.start()
         threading.Thread(target=self._aliases.warm, daemon=True).start()
-        others = [*self._acceptors[1:], *((self._http,) if self._http else ())]
-        self._threads = [threading.Thread(target=each.run, daemon=True) for each in others]
+        if self._http:
+            self._http.start()
+        self._threads = [threading.Thread(target=each.run, daemon=True) for each in self._acceptors[1:]]
         for thread in self._threads:
             thread.start()
         self._notifier.ready()
@@ -270,7 +256,7 @@ class _Service:
 
     def drain(self, grace_seconds: float) -> bool:
         """Let what is on its way arrive, keep the rest queued, and tell every client which of them it is."""
-        self._uploader.stopping = True
+        self._uploader.stop()
         self._notifier.stopping()
         for acceptor in self._acceptors[1:]:
             acceptor.stop()
@@ -284,7 +270,6 @@ class _Service:
             thread.join()
         if self._http:
             self._http.stop()
-            self._http.drain(ANSWER_SECONDS)
         for thread in self._threads:
             thread.join()
         self._notifier.close()
@@ -292,5 +277,5 @@ class _Service:
 
     def close(self) -> None:
         """Release what is held."""
-        for acceptor in (*self._acceptors, *((self._http,) if self._http else ())):
+        for acceptor in self._acceptors:
             acceptor.close()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from s4raw.errors import UsageError
 from s4raw.keys import Key, check_key
+from s4raw.queue import asking
+from s4raw.queue.asking import Drop, Flush, Retry, field, seconds
 
 MAX_LINE = 64 << 10  # bytes, without the end of line
 MAX_PLAIN_ANSWER = 4000  # bytes: the old client reads once, at most 4096
@@ -56,24 +58,6 @@ class List(NamedTuple):
     after: int = 0
     limit: int = 1000
     parked: bool | None = None
-
-
-class Retry(NamedTuple):
-    """Asks that entries are tried again at once; None: all."""
-
-    ids: Sequence[int] | None = None
-
-
-class Drop(NamedTuple):
-    """Asks that entries are thrown away; None: all."""
-
-    ids: Sequence[int] | None = None
-
-
-class Flush(NamedTuple):
-    """Asks that what waits is tried at once, and to be told when the queue is empty, or that it is not by then."""
-
-    wait: float | None = None
 
 
 Request = Push | Status | List | Retry | Drop | Flush
@@ -169,13 +153,18 @@ def _parse_object(line: bytes) -> Request:
         asked = json.loads(line.decode(errors="surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise _malformed(f"not a line of JSON: {error}") from None
-    if "file" in asked:
-        return _push(asked)
     make = _CONTROLS.get(what) if isinstance(what := asked.get("do"), str) else None
+    if "file" in asked:
+        make = _push
     if make is None:
         known = ", ".join(_CONTROLS)
         raise _malformed(f'need "file" and "to", or "do" with one of {known}; got {line[:200]!r}')
-    return make(asked)
+    try:
+        return make(asked)
+    except Malformed:
+        raise
+    except UsageError as error:
+        raise _malformed(error.message) from None
 
 
 def _depth(line: bytes) -> int:
@@ -191,17 +180,17 @@ def _push(asked: Mapping[str, Any]) -> Push:
     if unknown := asked.keys() - _FIELDS:
         raise _malformed(f"unknown fields: {', '.join(sorted(map(repr, unknown)))}")
     try:
-        path = _field(asked, "file", str, "").encode(errors="surrogateescape")
+        path = field(asked, "file", str, "").encode(errors="surrogateescape")
     except UnicodeEncodeError:
         raise _malformed('"file" holds half a character') from None
     if not path.startswith(b"/") or b"\0" in path:
         raise _malformed(f'"file" is a whole path, from / on, without NUL; not {path[:200]!r}')
-    alias, key = parse_place(_field(asked, "to", str, ""))
-    ack = _field(asked, "ack", str, STORED)
+    alias, key = parse_place(field(asked, "to", str, ""))
+    ack = field(asked, "ack", str, STORED)
     if ack not in (STORED, QUEUED):
         raise _malformed(f'"ack" is "stored" or "queued", not {ack[:200]!r}')
-    kind = _field(asked, "type", str | None, None)
-    metadata = _field(asked, "metadata", dict | None, None) or {}
+    kind = field(asked, "type", str | None, None)
+    metadata = field(asked, "metadata", dict | None, None) or {}
     for name, value in metadata.items():
         if not _TOKEN.fullmatch(name):
             raise _malformed(f'"metadata": a header cannot have the name {name[:200]!r}')
@@ -215,8 +204,8 @@ def _push(asked: Mapping[str, Any]) -> Push:
         alias,
         key,
         ack,
-        _field(asked, "snapshot", bool, False),
-        _seconds(asked),
+        field(asked, "snapshot", bool, False),
+        seconds(asked),
         {"content-type": kind} if kind else {},
         {name.lower(): value for name, value in metadata.items()},
     )
@@ -225,47 +214,17 @@ def _push(asked: Mapping[str, Any]) -> Push:
 _FIELDS = frozenset(("file", "to", "ack", "snapshot", "wait", "type", "metadata"))
 
 
-def _field(asked: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
-    value = asked.get(name, default)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-        raise _malformed(f'"{name}" cannot be {value!r:.200}')
-    return value
-
-
-def _seconds(asked: Mapping[str, Any]) -> float | None:
-    value = asked.get("wait")
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9):
-        raise _malformed(f'"wait" is a number of seconds, not {value!r:.200}')
-    return value
-
-
-def _ids(asked: Mapping[str, Any]) -> Sequence[int] | None:
-    ids = _field(asked, "ids", list | None, None)
-    if not all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 1 << 63 for each in ids or ()):
-        raise _malformed('"ids" is an array of whole numbers')
-    return None if ids is None else list(ids)
-
-
-def _drop(asked: Mapping[str, Any]) -> Drop:
-    ids = _ids(asked)
-    if (ids is None) is not _field(asked, "all", bool, False):
-        raise _malformed('name what to drop: "ids", or "all": true')
-    return Drop(ids)
-
-
 def _list(asked: Mapping[str, Any]) -> List:
-    after, limit = _field(asked, "after", int, 0), _field(asked, "limit", int, 1000)
+    after, limit = field(asked, "after", int, 0), field(asked, "limit", int, 1000)
     if not (0 <= after < 1 << 63 and 0 < limit <= MAX_LISTED):
         raise _malformed(f'"after" is an id, and "limit" at most {MAX_LISTED}')
-    return List(after, limit, _field(asked, "parked", bool | None, None))
+    return List(after, limit, field(asked, "parked", bool | None, None))
 
 
 _CONTROLS: Mapping[str, Callable[[Mapping[str, Any]], Request]] = {
     "status": lambda _asked: Status(),
     "list": _list,
-    "retry": lambda asked: Retry(_ids(asked)),
-    "drop": _drop,
-    "flush": lambda asked: Flush(_seconds(asked)),
+    **asking.REQUESTS,
 }
 
 

@@ -31,7 +31,7 @@ from s4raw.push.protocol import (
     parse,
     refusal,
 )
-from s4raw.push.uploader import Uploader
+from s4raw.push.uploader import STOPPING, Uploader
 from s4raw.queue.entries import Entry
 from s4raw.serving import Connection
 
@@ -41,7 +41,6 @@ MAX_PENDING = 1024  # answers that a client may wait for before more of its line
 MAX_HELD = 4 << 20  # bytes of answers that are known but have to wait for one that is not
 LOOK_SECONDS = 30.0  # after which a delivery is looked for, were its end ever missed
 LEFT_SECONDS = 60.0  # a client that has sent all that it will may still read, or have left: nobody can know
-STOPPING = "the uploader is stopping"
 
 
 class _Ended(Exception):

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from s4raw import __version__
 from s4raw.errors import Busy, PeerTimeout, S4Error
+from s4raw.keys import Key
 from s4raw.metrics import Counter, Gauge, Histogram, exposition
 from s4raw.objects.base import Attributes, Info
 from s4raw.push.aliases import Aliases
 from s4raw.push.deliveries import Deliveries, Delivery
-from s4raw.push.protocol import DEFAULT_ALIAS, Drop, Flush, List, Push, Request, Retry, Status
+from s4raw.push.protocol import DEFAULT_ALIAS, List, Push, Request, Status, parse_place
 from s4raw.push.roots import Roots
 from s4raw.push.spread import spread
+from s4raw.queue import upkeep
+from s4raw.queue.asking import Drop, Flush, Retry
 from s4raw.queue.entries import Entry, Order
 from s4raw.queue.files import settle
+from s4raw.queue.measured import measured
 from s4raw.queue.queue import Queue
-from s4raw.queue.room import Reservation
 
-SLICE_SECONDS = 1.0  # of waiting, after which whoever waits may have left
-PAGE = 1000  # entries
 TOGETHER = 4 << 20  # bytes of files that are accepted together: the first of them waits for the last
+STOPPING = "the uploader is stopping"
 ACCEPTED, REFUSED, STORED, FAILED = "accepted", "refused", "stored", "failed"
 _NO = Attributes()
 
@@ -95,7 +97,8 @@ class Uploader:
                 room = None
                 if done < len(found):
                     try:
-                        room = self._room(*found[done], patience)
+                        push, order = found[done]
+                        room = self.queue.reserve(order.size, push.wait, patience)
                     except S4Error as error:
                         if found[done][1].spooled:
                             self.queue.spool.discard(found[done][1].path)
@@ -106,13 +109,10 @@ class Uploader:
                 if order.spooled:
                     self.queue.spool.discard(order.path)
 
-    def _room(self, push: Push, order: Order, patience: Patience) -> Reservation:
-        def goes_on() -> bool:
-            if self.deliveries.stopped:
-                raise Busy("the uploader is stopping")
-            return patience()
-
-        return self.queue.reserve(order.size, push.wait, goes_on)
+    def stop(self) -> None:
+        """Accept nothing more, and tell at once whoever waits for room. What was accepted goes on."""
+        self.stopping = True
+        self.queue.room.close(STOPPING)
 
     def look(self, delivery: Delivery, waited: bool = False) -> None:
         """See for oneself what became of a delivery: its end may have come before anybody watched.
@@ -154,11 +154,8 @@ class Uploader:
         return _CONTROLS[type(request)](self, request, patience)
 
     def _status(self, _request: Status, _patience: Patience) -> dict[str, Any]:
-        gauges = self.queue.gauges()
-        found = {name: value for name, value in gauges._asdict().items() if name != "oldest_ns"}
         return {
-            **found,
-            "oldest_seconds": _age(gauges.oldest_ns),
+            **upkeep.shown_gauges(self.queue.gauges()),
             "pid": os.getpid(),
             "version": __version__,
             "since": self._since,
@@ -175,39 +172,22 @@ class Uploader:
         return {"entries": entries, "more": len(found) > request.limit}
 
     def _retry(self, request: Retry, _patience: Patience) -> dict[str, Any]:
-        return {"count": self.queue.retry(request.ids)}
+        return upkeep.retry(self.queue, request, self._where)
 
     def _drop(self, request: Drop, _patience: Patience) -> dict[str, Any]:
-        if request.ids is not None:
-            return {"count": self._throw_away(request.ids)}
-        count = after = 0
-        while page := self.queue.entries(after=after, limit=PAGE):
-            after = page[-1].id
-            count += self._throw_away([entry.id for entry in page])
-        return {"count": count}
+        return upkeep.drop(self.queue, request, self._where, self.deliveries.dropped)
 
-    def _throw_away(self, ids: Iterable[int]) -> int:
-        ids = list(ids)
-        count = self.queue.drop(ids)
-        self.deliveries.dropped(ids)
-        return count
+    def _where(self, place: str) -> tuple[str, Key]:
+        alias, key = parse_place(place)
+        return self._aliases.name(alias), key
 
     def _flush(self, request: Flush, patience: Patience) -> dict[str, Any]:
-        now, after = time.time_ns(), 0
-        self.queue.retry([])  # a remote that is away
-        while page := self.queue.entries(parked=False, after=after, limit=PAGE):
-            after = page[-1].id
-            if waiting := [entry.id for entry in page if entry.retry_at_ns > now]:
-                self.queue.retry(waiting)
-        deadline = None if request.wait is None else time.monotonic() + request.wait
-        while True:
-            left = SLICE_SECONDS if deadline is None else deadline - time.monotonic()
-            if self.queue.flush(max(0.0, min(SLICE_SECONDS, left))):
-                return {"empty": True}
-            if left <= 0 or not patience():
-                return {"empty": False}
+        def goes_on() -> bool:
             if self.deliveries.stopped:
-                raise Busy("the uploader is stopping")
+                raise Busy(STOPPING)
+            return patience()
+
+        return upkeep.flush(self.queue, request, goes_on)
 
     # What the pusher does
 
@@ -233,44 +213,25 @@ class Uploader:
 
     def metrics(self) -> bytes:
         """All that is counted, for Prometheus."""
-        gauges = self.queue.gauges()
-        now = [
-            Gauge(f"s4raw_push_{name}", text, number, kind)
-            for name, text, number, kind in (
-                ("queue_entries", "Files in the queue.", gauges.entries, "gauge"),
-                ("queue_bytes", "Bytes of the files in the queue.", gauges.size, "gauge"),
-                ("queue_oldest_seconds", "How long the oldest has waited.", _age(gauges.oldest_ns), "gauge"),
-                ("queue_parked", "Files that nobody tries to deliver any more.", gauges.parked, "gauge"),
-                ("in_flight", "Files on their way.", gauges.in_flight, "gauge"),
-                ("delivered_total", "Files that were stored and left the queue.", gauges.delivered, "counter"),
-                ("dropped_total", "Files that were thrown away.", gauges.dropped, "counter"),
-                ("start_time_seconds", "When the uploader started, since 1970.", self._since, "gauge"),
-            )
-        ]
+        now = measured(self.queue.gauges(), "s4raw_push", "Files")
+        since = Gauge("s4raw_push_start_time_seconds", "When the uploader started, since 1970.", self._since)
         info = Gauge("s4raw_push_info", "The version that runs.", 1, labels={"version": __version__})
-        return exposition([self.requests, self.connections, self._uploads, self._bytes, self._seconds, *now, info])
+        return exposition(
+            [self.requests, self.connections, self._uploads, self._bytes, self._seconds, *now, since, info]
+        )
 
 
 def _describe(entry: Entry, in_flight: bool, behind: Entry | None) -> dict[str, Any]:
     """An entry as ``list`` shows it; ``behind`` is the parked one that it waits for."""
     order = entry.order
-    waits = entry.retry_at_ns > time.time_ns()
-    state = "in flight" if in_flight else "parked" if entry.parked else "waiting" if waits else "queued"
+    found = upkeep.shown(entry, in_flight)
+    waits = f"it waits for entry {behind.id} of the same key, which is parked" if behind else ""
     return {
-        "id": entry.id,
+        **found,
         "to": f"{order.alias or DEFAULT_ALIAS}/{order.key.bucket}/{order.key.name}",
         "file": order.path.decode(errors="surrogateescape"),
-        "size": order.size,
-        "age_seconds": _age(entry.created_ns),
-        "attempts": entry.attempts,
-        "state": state,
-        "error": entry.error or (f"it waits for entry {behind.id} of the same key, which is parked" if behind else ""),
+        "error": found["error"] or waits,
     }
-
-
-def _age(since_ns: int) -> float:
-    """Seconds since a time; 0 for 0, which is none."""
-    return max(0.0, round((time.time_ns() - since_ns) / 1e9, 3)) if since_ns else 0.0
 
 
 _CONTROLS: Mapping[type, Callable[[Uploader, Any, Patience], dict[str, Any]]] = {

@@ -7,15 +7,17 @@ them is delivered they are obsolete, for it has replaced what they would have ma
 
 A remote that cannot be reached is tried with one entry at a time, less and less often, so that what goes elsewhere is
 not held up by entries that all wait for it; but an order for which somebody waits has its turn: one with a number of
-attempts of its own, or one that was ``hastened``.
+attempts of its own, or one that was ``hastened``. Of one that is silent nobody knows that it is away before the first
+of its time-outs: therefore it is the number of entries of *each* alias that are in flight which ``take`` bounds.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from sys import maxsize
 
 from s4raw.errors import NoSuchKey, S4Error
 from s4raw.queue.entries import TAG
@@ -73,7 +75,8 @@ class Backlog:
         self._chains: dict[Place, list[Item]] = {}  # the first has its turn
         self._aside: dict[Place, deque[Item]] = {}  # what is older than the first of its chain, and was passed
         self._held: set[Place] = set()  # chains of which all is aside
-        self._ready: list[int] = []  # heaps of the first of their chains; what is in them may be outdated
+        self._ready: dict[str, list[int]] = {}  # by alias; heaps of first ones of chains, of which some may be outdated
+        self._flights: Counter[str] = Counter()  # by alias
         self._waiting: list[tuple[float, int]] = []
         self._hastened: set[int] = set()
         self._failures: dict[str, int] = {}  # to reach an alias, since it last answered
@@ -87,7 +90,7 @@ class Backlog:
     @property
     def has_ready(self) -> bool:
         """Whether there may be an entry whose turn it is."""
-        return bool(self._ready)
+        return any(self._ready.values())
 
     def get(self, id: int) -> Item | None:
         """An entry that is there."""
@@ -121,9 +124,12 @@ class Backlog:
     def _arm(self, item: Item) -> None:
         """It is the first of its chain from now on, or has another status."""
         if item.status == READY:
-            heappush(self._ready, item.row.id)
+            self._push(item)
         elif item.status == WAITING:
             heappush(self._waiting, (item.due, item.row.id))
+
+    def _push(self, item: Item) -> None:
+        heappush(self._ready.setdefault(item.row.alias, []), item.row.id)
 
     def _settle(self, place: Place, before: Item | None, again: bool = False) -> None:
         """Find out whose turn it is in a chain that has changed; ``before`` is the entry that need not be told.
@@ -158,33 +164,40 @@ class Backlog:
         chain = self._chains[item.place]
         return bool(chain) and chain[0] is item
 
-    def take(self, now: float) -> Item | None:
-        """The oldest entry whose turn it is; it is in flight from now on."""
+    def take(self, now: float, most: int = maxsize) -> Item | None:
+        """The oldest entry whose turn it is, of an alias with fewer than ``most`` in flight; it is so from now on."""
         while self._waiting and self._waiting[0][0] <= now:
             due, id = heappop(self._waiting)
             item = self._items.get(id)
             if item is not None and item.status == WAITING and item.due == due:
                 item.status = READY
-                heappush(self._ready, id)
-        item = self._oldest_ready()
-        for away in self._away.values():
-            if not away.trying and away.due <= now and (tried := self._top(away.aside)) is not None:
+                self._push(item)
+        item = self._oldest_ready(most)
+        for alias, away in self._away.items():
+            free = not away.trying and self._flights[alias] < most
+            if free and away.due <= now and (tried := self._top(away.aside)) is not None:
                 heappop(away.aside)
                 away.trying = tried.row.id
                 return self._fly(tried)
         if item is not None:
-            heappop(self._ready)
+            heappop(self._ready[item.row.alias])
             return self._fly(item)
         return None
 
-    def _oldest_ready(self) -> Item | None:
-        """At the top of the heap, once those are put aside whose remote is away."""
-        while (item := self._top(self._ready)) is not None:
-            away = self._away.get(item.row.alias)
-            if away is None or item.row.max_attempts or item.row.id in self._hastened:
-                return item
-            heappush(away.aside, heappop(self._ready))
-        return None
+    def _oldest_ready(self, most: int) -> Item | None:
+        """The oldest at the top of a heap, once those are put aside whose remote is away."""
+        oldest = None
+        for alias, heap in self._ready.items():
+            if self._flights[alias] >= most:
+                continue
+            away = self._away.get(alias)
+            while (item := self._top(heap)) is not None:
+                if away is None or item.row.max_attempts or item.row.id in self._hastened:
+                    break
+                heappush(away.aside, heappop(heap))
+            if item is not None and (oldest is None or item.row.id < oldest.row.id):
+                oldest = item
+        return oldest
 
     def _top(self, heap: list[int]) -> Item | None:
         """The first entry of a heap that can have its turn; others before it are taken out."""
@@ -199,15 +212,18 @@ class Backlog:
         """Somebody waits for its next attempt: it has its turn though its remote is away."""
         self._hastened.add(item.row.id)
         if item.status == READY and self._first(item):
-            heappush(self._ready, item.row.id)  # it may have been put aside
+            self._push(item)  # it may have been put aside
 
     def _fly(self, item: Item) -> Item:
         item.status = IN_FLIGHT
         self.flying.add(item.row.id)
+        self._flights[item.row.alias] += 1
         return item
 
     def _land(self, item: Item) -> None:
-        self.flying.discard(item.row.id)
+        if item.row.id in self.flying:
+            self.flying.remove(item.row.id)
+            self._flights[item.row.alias] -= 1
         self._hastened.discard(item.row.id)
         away = self._away.get(item.row.alias)
         if away is not None and away.trying == item.row.id:
@@ -235,17 +251,22 @@ class Backlog:
         away = self._away.pop(alias, None)
         if away is None:
             return False
+        ready = self._ready.setdefault(alias, [])
         for id in away.aside:
-            heappush(self._ready, id)
+            heappush(ready, id)
         for _, id in self._waiting:
             item = self._items.get(id)
             if item is not None and item.status == WAITING and item.row.alias == alias:
                 self.release(item)
         return True
 
-    def next_due(self) -> float | None:
-        """When the next one that waits may be tried again."""
-        due = [away.due for away in self._away.values() if away.aside and not away.trying]
+    def next_due(self, most: int = maxsize) -> float | None:
+        """When the next one that waits may be tried again; ``most`` as in ``take``."""
+        due = [
+            away.due
+            for alias, away in self._away.items()
+            if away.aside and not away.trying and self._flights[alias] < most
+        ]
         if self._waiting:
             due.append(self._waiting[0][0])
         return min(due, default=None)
@@ -259,8 +280,8 @@ class Backlog:
         self._settle(item.place, None)
 
     def release(self, item: Item) -> bool:
-        """Let one that is parked or waits have its turn at once; whether it was, and can: see ``_is_replaced``."""
-        if item.status not in (PARKED, WAITING) or self._is_replaced(item):
+        """Let one that is parked or waits have its turn at once; whether it was, and can: see ``is_replaced``."""
+        if item.status not in (PARKED, WAITING) or self.is_replaced(item):
             return False
         before = self._chains[item.place][:1]
         was_parked = item.status == PARKED
@@ -272,7 +293,7 @@ class Backlog:
         self._settle(item.place, before[0] if before and before[0] is not item else None, was_parked)
         return True
 
-    def _is_replaced(self, item: Item) -> bool:
+    def is_replaced(self, item: Item) -> bool:
         """Whether one that is parked must stay so: what came later makes its key anew, and may be on its way."""
         if item.status != PARKED:
             return False

@@ -17,6 +17,7 @@ class Order(NamedTuple):
     A PUT has a file: ``path`` (bytes, as the kernel has them), the version of it that was accepted, and whether it is
     the queue's own (``spooled``), to be unlinked once it is delivered or dropped. ``attributes`` are those of a PUT; of
     a TAG the tags alone. ``max_attempts`` is how often to try before the entry is parked; 0: as the pusher is told.
+    ``via`` is through which daemons it came (see ``s4raw.via``).
     """
 
     alias: str
@@ -27,6 +28,7 @@ class Order(NamedTuple):
     identity: Identity | None = None
     attributes: Attributes = Attributes()
     max_attempts: int = 0
+    via: str = ""
 
     @property
     def size(self) -> int:

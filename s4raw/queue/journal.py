@@ -22,7 +22,7 @@ from s4raw.errors import Busy, ConfError, Corrupt, DiskFull, InternalError, S4Er
 from s4raw.queue.reserve import Reserve
 from s4raw.queue.rows import NEW, Row, State
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x73345155  # "s4QU", in the database's header
 DATABASE, LOCK, RESERVE = "queue.db", "lock", "reserve"
 LOG_PAGES = 500  # of 4 KiB: how far the log grows, and the database with it; half of the reserve
@@ -36,11 +36,13 @@ CREATE TABLE entries (
     path BLOB NOT NULL, spooled INTEGER NOT NULL, size INTEGER NOT NULL,
     identity TEXT NOT NULL, attributes TEXT NOT NULL, max_attempts INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, retry_at_ns INTEGER NOT NULL DEFAULT 0,
-    parked INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT ''
+    parked INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
+    via TEXT NOT NULL DEFAULT ''
 );
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """
+_FROM_VERSION_1 = f"ALTER TABLE entries ADD COLUMN via TEXT NOT NULL DEFAULT ''; PRAGMA user_version = {VERSION};"
 _FIELDS = ", ".join(Row._fields)
 _INSERT = f"INSERT INTO entries ({_FIELDS}) VALUES ({', '.join('?' * len(Row._fields))})"
 _UPDATE = "UPDATE entries SET attempts = ?, retry_at_ns = ?, parked = ?, error = ? WHERE id = ?"
@@ -153,7 +155,9 @@ class Journal:
             return
         if application != APPLICATION:
             raise ConfError(f"{self.path} is not the database of a queue: use another directory")
-        if version != VERSION:
+        if version == 1:
+            database.executescript(f"BEGIN IMMEDIATE; {_FROM_VERSION_1} COMMIT;")
+        elif version != VERSION:
             raise ConfError(f"the queue {self.path} is of version {version}, this s4raw knows {VERSION} alone")
 
     def create(self) -> None:

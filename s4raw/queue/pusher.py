@@ -1,4 +1,7 @@
-"""Takes entries out of a queue and delivers them: several at once, each until it has arrived or is parked."""
+"""Takes entries out of a queue and delivers them: several at once, each until it has arrived or is parked.
+
+Each alias has threads of its own, so to speak: however long those of one are held, the others have theirs.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from s4raw.errors import InternalError, LocalFileError, NoSuchKey, S4Error
 from s4raw.log import Log
@@ -17,6 +21,7 @@ from s4raw.queue.entries import DELETE, PUT, Entry
 from s4raw.queue.files import file_error, open_file
 from s4raw.queue.pace import Pace
 from s4raw.queue.queue import Queue
+from s4raw.via import VIA
 
 _SMALL = 1 << 20  # bytes; what is larger is paced while it is sent
 
@@ -30,6 +35,7 @@ class Pusher:
         target: Callable[[str], Backend],
         *,
         workers: int = 25,
+        places: int = 1,
         max_attempts: int = 0,
         backoff: tuple[float, float] = (0.2, 60.0),
         open_file: Callable[[Entry], int] | None = None,
@@ -40,6 +46,7 @@ class Pusher:
     ) -> None:
         """``target`` gives the backend of an alias, ``open_file`` a descriptor of an entry's file.
 
+        To each alias go ``workers`` entries at once; ``places`` is how many aliases may keep them waiting.
         ``max_attempts`` is how often an entry without a number of its own is tried before it is parked (0: for ever).
         The n-th wait is between 0 and ``backoff[0] * 2**(n - 1)`` seconds, but at most ``backoff[1]``. ``rate`` is in
         bytes a second for all together, 0: no limit. ``log`` is told of every attempt: the entry as it was before, when
@@ -49,7 +56,7 @@ class Pusher:
         """
         self._queue = queue
         self._target = target
-        self._workers = workers
+        self._workers, self._most_threads = workers, workers * places
         self._max_attempts = max_attempts
         self._backoff = backoff
         self._open = open_file or self._open_any
@@ -70,9 +77,9 @@ class Pusher:
 
     def _add_worker(self) -> None:
         thread = threading.Thread(target=self._work, name=f"pusher-{len(self._threads)}", daemon=True)
+        thread.start()  # which finds itself among the threads, as it needs the lock for anything
         self._threads.append(thread)
         self._idle += 1
-        thread.start()
 
     def stop(self, grace_seconds: float) -> bool:
         """Begin nothing new, and wait for what is in flight; whether it ended in time. The rest stays queued."""
@@ -86,11 +93,12 @@ class Pusher:
         return not any(thread.is_alive() for thread in threads)
 
     def _work(self) -> None:
-        while (entry := self._queue.take(lambda: self._stopping)) is not None:
+        while (entry := self._queue.take(lambda: self._stopping, self._workers)) is not None:
             with self._lock:
                 self._idle -= 1
-                if not self._idle and len(self._threads) < self._workers and not self._stopping:
-                    self._add_worker()
+                if not self._idle and len(self._threads) < self._most_threads and not self._stopping:
+                    with suppress(RuntimeError):  # there are too many threads: the next one that is busy tries again
+                        self._add_worker()
             try:
                 self._attempt(entry)
             except S4Error:  # the queue was closed meanwhile: the entry is there at the next start
@@ -141,6 +149,7 @@ class Pusher:
 
     def _deliver(self, entry: Entry) -> None:
         order = entry.order
+        VIA.set(order.via)
         backend = self._target(order.alias)
         if order.kind == PUT:
             self._put(entry, backend)

@@ -1,12 +1,8 @@
 """The queue: what was accepted is on disk, and stays there until it has been delivered, or thrown away by somebody.
 
-    DIRECTORY/queue.db   the entries (``journal`` owns it)
-    DIRECTORY/lock       locked by the process that uses the directory; holds its pid
-    DIRECTORY/spool/     the files that belong to the queue (``spool``)
-
 Callers put orders in (``add``), a ``Pusher`` takes entries out (``take``, and then one of ``delivered``, ``failed``,
 ``give_up``). Delivery is at least once: an entry whose deletion was not on disk yet when the process was killed is
-delivered again, before all that came later for its key.
+delivered again, before all that came later for its key. Its directory is in docs/format.md.
 """
 
 from __future__ import annotations
@@ -15,8 +11,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import islice
+from sys import maxsize
 
 from s4raw.errors import Busy, LocalFileError, PeerTimeout, QueueFull, S4Error
 from s4raw.keys import Key
@@ -56,7 +52,7 @@ class Queue:
             self.spool = open_spool(self.directory)
             try:
                 load(self._journal, self.spool, self._backlog)
-                self._room = Room(limits, self._held, self._backlog.waits_since)
+                self.room = Room(limits, self._held, self._backlog.waits_since)
                 self._journal.start(self.spool.sync, self._accepted)
                 self._outcomes = Outcomes(self._journal.last_id, self._backlog.get)
             except BaseException:
@@ -75,7 +71,7 @@ class Queue:
 
         ``patience`` is asked whether to wait on; ``always``: for what lets others leave. Raises QueueFull, Busy.
         """
-        return self._room.reserve(size, 0.0 if self.refuse else timeout, patience, always)
+        return self.room.reserve(size, 0.0 if self.refuse else timeout, patience, always)
 
     def add(
         self, order: Order, *, timeout: float | None = None, room: Reservation | None = None, fd: int | None = None
@@ -110,8 +106,8 @@ class Queue:
         told the order, and others go on. ``room`` is a reservation for the first. The spooled file of an order that
         fails is deleted.
         """
-        reserve = partial(self.reserve, timeout=0.0)
-        return add_together(orders, room, self._names, self.spool, self._journal.insert, reserve, self.refuse)
+        here = self._names, self.spool, self._journal.insert
+        return add_together(orders, room, *here, lambda size: self.reserve(size, 0.0), self.refuse)
 
     def _accepted(self, rows: Sequence[Row]) -> None:
         with self._lock:
@@ -151,6 +147,12 @@ class Queue:
         with self._lock:
             item = self._backlog.get(id)
             return self._entry(item) if item is not None else None
+
+    def standing(self, ids: Iterable[int]) -> dict[int, bool]:
+        """Of those that are there, whether a later PUT or DELETE is to replace what is parked (see ``retry``)."""
+        with self._lock:
+            items = map(self._backlog.get, ids)
+            return {item.row.id: self._backlog.is_replaced(item) for item in items if item is not None}
 
     def before(self, id: int) -> Entry | None:
         """The older entry of its key for which one waits, if it does; raises as ``find`` does."""
@@ -252,17 +254,20 @@ class Queue:
 
     # -- for the pusher
 
-    def take(self, stopped: Callable[[], bool]) -> Entry | None:
-        """Wait for the oldest entry whose turn it is, and have it in flight; None once stopped (``wake``) or closed."""
+    def take(self, stopped: Callable[[], bool], most: int = maxsize) -> Entry | None:
+        """Wait for the oldest entry whose turn it is, and have it in flight; None once stopped (``wake``) or closed.
+
+        Of each alias at most ``most`` are in flight.
+        """
         with self._lock:
             while not (stopped() or self._closed):
-                item = self._backlog.take(time.monotonic())
+                item = self._backlog.take(time.monotonic(), most)
                 if item is not None:
-                    self._pass_on()
+                    self._pass_on(most)
                     if (entry := self._readable(item)) is not None:
                         return entry
                     continue
-                due = self._backlog.next_due()
+                due = self._backlog.next_due(most)
                 if due is None or (self._alarm is not None and self._alarm <= due):
                     self._ready.wait()
                     continue
@@ -282,9 +287,9 @@ class Queue:
             self._left.notify_all()
             return None
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, most: int) -> None:
         """Wake another one, if there is something to look after: the next entry, or the clock."""
-        due = self._backlog.next_due()
+        due = self._backlog.next_due(most)
         if self._backlog.has_ready or (due is not None and (self._alarm is None or self._alarm > due)):
             self._ready.notify()
 
@@ -337,7 +342,7 @@ class Queue:
             self._backlog.put_back(item, state)
             self._ready.notify()
             self._left.notify_all()
-        self._room.changed()
+        self.room.changed()
 
     def give_up(self, id: int, error: S4Error) -> None:
         """An attempt failed, and whoever ordered it knows: it is dropped."""
@@ -370,7 +375,7 @@ class Queue:
         return deletion
 
     def _finish(self, fates: Fates, deletion: Deletion) -> None:
-        self._room.changed()
+        self.room.changed()
         deletion.wait()
         with self._lock:
             self._leaving -= Counter(item.place for item in fates)
@@ -388,7 +393,7 @@ class Queue:
             self._closed = True
             self._ready.notify_all()
             self._left.notify_all()
-        self._room.close()
+        self.room.close()
         self._journal.close()
         self._outcomes.close()
         self.spool.close()

@@ -63,7 +63,7 @@ class Room:
         self._size = 0  # reserved bytes and orders
         self._count = 0
         self._waiting: deque[_Waiting] = deque()
-        self._closed = False
+        self._closed = ""  # why
 
     def reserve(self, size: int, timeout: float | None, patience: Patience = None, always: bool = False) -> Reservation:
         """Room for one order, at the latest after so many seconds (None: for as long as it takes).
@@ -74,7 +74,7 @@ class Room:
         """
         with self._lock:
             if self._closed:
-                raise Busy("the queue is closed")
+                raise Busy(self._closed)
             reason = self._lacking(size)
             if always or (not self._waiting and not reason):
                 return self._grant(size)
@@ -93,7 +93,7 @@ class Room:
             if waiting.granted:
                 return Reservation(self, size)
             if self._closed:
-                raise Busy("the queue was closed")
+                raise Busy(self._closed)
             self._leave(waiting)
             seconds = time.monotonic() - start
             raise QueueFull(
@@ -148,10 +148,10 @@ class Room:
                 return f"its oldest entry has waited for {age:.0f} s of {limits.age_seconds:g}"
         return ""
 
-    def close(self) -> None:
-        """Let nobody in any more; who waits is told."""
+    def close(self, reason: str = "the queue is closed") -> None:
+        """Let nobody in any more; who waits, or comes later, is told why."""
         with self._lock:
-            self._closed = True
+            self._closed = self._closed or reason
             for waiting in self._waiting:
                 waiting.turn.set()
             self._waiting.clear()

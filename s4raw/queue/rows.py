@@ -34,6 +34,7 @@ class Row(NamedTuple):
     identity: str
     attributes: str
     max_attempts: int
+    via: str
 
 
 class State(NamedTuple):
@@ -64,6 +65,7 @@ def encode(order: Order) -> Row:
         " ".join(map(str, order.identity)) if order.identity else "",
         "" if order.attributes == _NOTHING else codec.dumps(order.attributes).decode(),
         order.max_attempts,
+        intern(order.via),
     )
 
 
@@ -75,5 +77,6 @@ def decode(row: Row, state: State, spool: bytes) -> Entry:
         Identity(*map(int, row.identity.split())) if row.identity else None,
         codec.loads(row.attributes, codec.attributes) if row.attributes else _NOTHING,
         row.max_attempts,
+        row.via,
     )
     return Entry(row.id, order, row.created_ns, state.attempts, state.retry_at_ns, bool(state.parked), state.error)

@@ -61,18 +61,26 @@ class Buckets:
         """A bucket is not there: a request was answered so."""
         self._seen.forget(name)
 
-    def check(self, name: str, again: bool = False) -> None:
-        """Raises NoSuchBucket unless the bucket is there, or (not ``again``) was a moment ago."""
-        if not again and self._seen.get(name):
+    def check(self, name: str) -> None:
+        """Raises NoSuchBucket unless the bucket is there, or was a moment ago."""
+        if self._seen.get(name):
             return
+        try:
+            self._look(name)
+        except Refused as error:
+            if error.http != 403:  # whoever may not list a bucket may still use it
+                raise
+        self.seen(name)
+
+    def _look(self, name: str) -> None:
+        """Raises NoSuchBucket, and Refused as the remote does."""
         self._seen.forget(name)
         try:
             self._remote.call("HEAD", Key(name, ""))
         except Refused as error:
             if error.http == 404:
                 raise NoSuchBucket(f"there is no bucket {name!r}", server=error.server) from None
-            if error.http != 403:  # whoever may not list a bucket may still use it
-                raise
+            raise
         self.seen(name)
 
     def all(self) -> Sequence[Bucket]:
@@ -80,8 +88,8 @@ class Buckets:
         return sorted(listing.buckets(self._remote, self._lazy), key=lambda bucket: bucket.name)
 
     def one(self, name: str) -> Bucket:
-        """A bucket. Its time is 0 where the remote does not let its buckets be listed. Raises NoSuchBucket."""
-        self.check(name, again=True)
+        """A bucket. Its time is 0 where the remote does not let its buckets be listed. Raises NoSuchBucket, Refused."""
+        self._look(name)
         try:
             for found in listing.buckets(self._remote, self._lazy, name):
                 if found.name == name:

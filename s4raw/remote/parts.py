@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 
 from s4raw.errors import S4Error
@@ -48,7 +49,7 @@ class Team:
             if self._idle >= len(self._jobs):
                 self._changed.notify_all()
             elif len(self._threads) < self._most:
-                thread = threading.Thread(target=self._work, name="upload")
+                thread = threading.Thread(target=copy_context().run, args=(self._work,), name="upload")
                 self._threads.append(thread)
                 thread.start()
             self._check()

@@ -65,12 +65,15 @@ def of(answer: Answer, content: bytes) -> S4Error:
 
 
 def passes(error: S4Error) -> bool:
-    """Whether the same request may succeed if it is made again: the network's failures, 5xx, and "slow down"."""
+    """Whether the same request may succeed if it is made again: the network's failures, 5xx, and "slow down".
+
+    Not what the remote does not know how to do (501), and not a request that went round (508).
+    """
     if isinstance(error, ConnectionLost | PeerTimeout | Unreachable):
         return True
     if not isinstance(error, Refused):
         return False
-    return error.s3_code in _PASSING or error.http == 429 or (error.http >= 500 and error.http != 501)
+    return error.s3_code in _PASSING or error.http == 429 or (error.http >= 500 and error.http not in (501, 508))
 
 
 def doubtful(error: S4Error) -> bool:

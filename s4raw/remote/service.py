@@ -15,19 +15,22 @@ from functools import partial
 from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
+from s4raw import via
 from s4raw.errors import Cancelled, ConnectionLost, Refused, S4Error
 from s4raw.keys import Key
 from s4raw.remote import refusals
 from s4raw.remote.credentials import Account
 from s4raw.remote.pool import Lease, Pool
+from s4raw.remote.proxies import proxy_of
 from s4raw.s3 import signing, xml
 from s4raw.s3.client import MAX_BODY, MAX_ERROR, head_of, path_of, shown
 from s4raw.s3.connection import Answer, Connection
 from s4raw.s3.errors import S3Error
-from s4raw.s3.outgoing import Pieces, Place, size_of
+from s4raw.s3.outgoing import Pieces, Place, Proxy, size_of
 
 FIRST_WAIT, LONGEST_WAIT = 0.05, 20.0  # seconds: the bounds of the first and of any later pause between attempts
-MAX_REDIRECTS = 2
+MAX_CORRECTIONS = 2  # of a request: where its bucket is, or what the time is there
+SKEW_SECONDS = 60  # between clocks, which no server minds: S3 refuses from 15 minutes on
 SIGNED_ANYWAY = 4096  # bytes: not worth leaving unsigned
 _NUMBER = re.compile("[0-9]{1,6}").fullmatch
 _REGION = re.compile("[a-z0-9-]{1,40}").fullmatch
@@ -100,11 +103,15 @@ class _Request(NamedTuple):
 
 
 class _Course:
-    """How a request goes: what the last answer told, and whether an attempt may have been done unseen."""
+    """How a request goes: what the last answer told, and whether an attempt may have been done unseen.
+
+    ``now`` is the time that it was signed for, in seconds since 1970.
+    """
 
     def __init__(self) -> None:
         self.told: Mapping[str, str] = {}
         self.doubtful = False
+        self.now = 0.0
 
 
 class Doubt(Exception):
@@ -123,6 +130,7 @@ class Remote:
         self._account = account
         self._manner = manner
         self._place = Place.of(account.endpoint)
+        proxy_of(self._place)  # one that cannot be used is told of now
         self._context = None
         if self._place.secure:
             from s4raw.s3.tls import client_context
@@ -132,6 +140,7 @@ class Remote:
         self._signs = not self._place.secure if signed is None else signed
         self._pools: dict[str, Pool] = {}  # by host
         self._regions: dict[str, str] = {}  # by bucket, where it is not the account's
+        self._ahead = 0.0  # seconds by which the server's clock is
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -199,14 +208,15 @@ class Remote:
 
     def _persist(self, request: _Request, finish: Callable[[Answer, Lease], T], doubts: bool) -> T:
         """Make a request until it succeeds, cannot, or has been made often enough."""
-        attempt, redirects, course = 0, 0, _Course()
+        attempt, corrections, course = 0, 0, _Course()
         while True:
             try:
                 return self._attempt(request, finish, course)
             except S4Error as error:
-                if redirects < MAX_REDIRECTS and self._moved(request.key.bucket, error, course.told):
-                    redirects += 1
-                    continue
+                if self._moved(request.key.bucket, error, course.told) or self._late(error, course):
+                    corrections += 1
+                    if corrections <= MAX_CORRECTIONS and request.repeatable:
+                        continue
                 attempt += 1
                 again = refusals.passes(error) and request.repeatable and attempt < self._manner.attempts
                 if not again or self._closed.wait(_pause(attempt, course.told.get("retry-after", ""))):
@@ -225,7 +235,11 @@ class Remote:
         pool = self._pool(place)
         lease = pool.take()  # which may take a while: signatures grow old
         try:
-            head = head_of(request.method, target, self._sign(request, place, path, payload), where)
+            course.now = time.time() + self._ahead
+            headers = self._sign(request, place, path, payload, course.now)
+            if (proxy := lease.connection.proxy) and not place.secure:
+                target, headers = f"{place.url}{target}", {**headers, **proxy.headers}
+            head = head_of(request.method, target, headers, where)
             if request.paced:
                 lease.release()
             kept = lease.connection.is_open()
@@ -246,7 +260,7 @@ class Remote:
             lease.give_back(False)
             raise
 
-    def _sign(self, request: _Request, place: Place, path: str, payload: str) -> dict[str, str]:
+    def _sign(self, request: _Request, place: Place, path: str, payload: str, now: float) -> dict[str, str]:
         method, size = request.method, size_of(request.body)
         sent = {"host": place.host, **request.headers}
         if size or method in ("PUT", "POST"):
@@ -256,10 +270,10 @@ class Remote:
             sent["x-amz-security-token"] = token
         region = self._regions.get(request.key.bucket, self._account.region)
         signed = signing.sign_headers(
-            method, path, request.query, sent, access, secret, now=time.time(), region=region, payload=payload
+            method, path, request.query, sent, access, secret, now=now, region=region, payload=payload
         )
         if self._manner.via:  # not signed: who passes the request on adds to it
-            signed["via"] = f"1.1 {self._manner.via}"
+            signed["via"] = via.extended(self._manner.via)
         return signed
 
     def _payload(self, body: Body) -> str:
@@ -290,15 +304,13 @@ class Remote:
             with self._lock:
                 if self._closed.is_set():
                     raise Cancelled("the remote was closed")
-                connect, manner = partial(self._connect, place), self._manner
+                connect, manner = partial(self._connect, place, proxy_of(place)), self._manner
                 pool = self._pools.setdefault(place.host, Pool(connect, manner.connections, manner.keep))
         return pool
 
-    def _connect(self, place: Place) -> Connection:
-        manner = self._manner
-        return Connection(
-            place, self._context, connect_seconds=manner.connect_seconds, read_seconds=manner.read_seconds
-        )
+    def _connect(self, place: Place, proxy: Proxy | None) -> Connection:
+        seconds = {"connect_seconds": self._manner.connect_seconds, "read_seconds": self._manner.read_seconds}
+        return Connection(place, self._context, proxy=proxy, **seconds)
 
     def _moved(self, bucket: str, error: S4Error, told: Mapping[str, str]) -> bool:
         """Whether the bucket turns out to be in another region than thought, where to ask again."""
@@ -309,6 +321,19 @@ class Remote:
         if not _REGION(region) or region == self._regions.get(bucket, self._account.region):
             return False
         self._regions[bucket] = region
+        return True
+
+    def _late(self, error: S4Error, course: _Course) -> bool:
+        """Whether the server refuses a request for its time, by a clock that it is signed by from now on.
+
+        To HEAD it gives no reasons: then the difference is one.
+        """
+        if not isinstance(error, Refused) or error.http != 403 or error.s3_code not in ("", "RequestTimeTooSkewed"):
+            return False
+        there = signing.seconds_of(course.told.get("date", ""))
+        if there is None or abs(there - course.now) < SKEW_SECONDS:
+            return False
+        self._ahead = there - time.time()
         return True
 
 

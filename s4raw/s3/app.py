@@ -26,6 +26,7 @@ from s4raw.s3.http import HttpConnection, HttpError, Request
 from s4raw.s3.routes import BUCKET, OBJECT, SERVICE, route
 from s4raw.s3.signing import headers_of_query
 from s4raw.s3.sigv4 import Identity, authenticate
+from s4raw.via import MAX_LENGTH, VIA
 
 HEALTH = "/healthz"
 _OF_SIGNATURES = tuple(
@@ -91,8 +92,8 @@ class App:
             and not request.query
         ):
             return Answer(200, [("Content-Type", "text/plain")], b"ok\n")
-        if self._settings.name and self._settings.name in request.headers.get("via", ""):
-            raise S3Error("InvalidRequest", "The remote of this daemon is this daemon itself.", status=508)
+        if self._settings.name:
+            _pass_on(request, self._settings.name)
         key, virtual = self._address(request)
         params = _params(request.query) if request.query else {}
         level = OBJECT if key.name else BUCKET if key.bucket else SERVICE
@@ -198,6 +199,14 @@ class App:
             f"{connection.peer} {known[1]} {known[0]} {request.method} {target} {answer.status} {size} "
             f"{seconds * 1000:.1f}ms {request_id}"
         )
+
+
+def _pass_on(request: Request, name: str) -> None:
+    """Remember through which daemons a request has come, for the next one. Raises LoopDetected if it was this one."""
+    via = request.headers.get("via", "")
+    if name in via or len(via) > MAX_LENGTH:
+        raise S3Error("LoopDetected")
+    VIA.set(via)
 
 
 def _redacted(query: str) -> str:

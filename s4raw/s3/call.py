@@ -6,7 +6,7 @@ connection: the application does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from s4raw.s3.errors import S3Error
 from s4raw.s3.payload import Payload, read_small
 
 if TYPE_CHECKING:
-    from s4raw.queue.entries import Entry, Gauges
+    from s4raw.queue.queue import Queue
     from s4raw.s3.credentials import Credentials
     from s4raw.s3.http import HttpConnection, Request
     from s4raw.s3.sigv4 import Identity
@@ -45,9 +45,9 @@ class Settings(NamedTuple):
 
     ``owner`` is the id and name of whom everything belongs to. Requests for ``BUCKET.domain`` name their bucket there.
     ``anonymous`` requests may do everything. ``max_object_size`` is in bytes, of one PutObject; ``scheme`` is that of
-    URLs in answers. A request that came via ``name`` is the daemon's own, and is refused. ``undelivered`` says what a
-    write queue holds: of a bucket (empty: all), a prefix, at most so many. Of the objects that one request deletes
-    ``deletes_at_once`` go side by side, where each may take as long as a remote does.
+    URLs in answers. A request that came via ``name`` has gone round, and is refused. ``queue`` is the write queue, if
+    there is one. Of the objects that one request deletes ``deletes_at_once`` go side by side, where each may take as
+    long as a remote does.
     """
 
     credentials: Credentials
@@ -58,7 +58,7 @@ class Settings(NamedTuple):
     max_object_size: int = 5 << 30
     scheme: str = "http"
     name: str = ""
-    undelivered: Callable[[str, str, int], tuple[Gauges, Sequence[Entry]]] | None = None
+    queue: Queue | None = None
     deletes_at_once: int = 1
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from s4raw import net
 from s4raw.errors import ConnectionLost, LocalFileError, PeerTimeout, ProtocolError, S4Error, Unreachable
-from s4raw.s3.outgoing import Body, FileBody, Place
+from s4raw.s3.outgoing import Body, FileBody, Place, Proxy
 
 JOINED = 64 << 10  # bytes of a body that go out with the head, in one system call
 RECEIVED = 64 << 10  # bytes received at once
@@ -128,11 +128,16 @@ class Connection:
         place: Place,
         context: ssl.SSLContext | None = None,
         *,
+        proxy: Proxy | None = None,
         connect_seconds: float = 5.0,
         read_seconds: float = 300.0,
     ) -> None:
-        """``context`` is that of TLS. The times are how long connecting, and the server's silence, may last."""
+        """``context`` is that of TLS. The times are how long connecting, and the server's silence, may last.
+
+        To a ``proxy`` TLS goes through a tunnel; other requests must name the server in their targets.
+        """
         self.place = place
+        self.proxy = proxy
         self._context = context
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
@@ -143,18 +148,12 @@ class Connection:
 
     def open(self) -> None:
         """Connect. Raises Unreachable, ConnectionLost."""
-        place = self.place
-        if place.secure:
-            opener: http.client.HTTPConnection = http.client.HTTPSConnection(
-                place.name, place.port, timeout=self._connect_seconds, context=self._context
-            )
-        else:
-            opener = http.client.HTTPConnection(place.name, place.port, timeout=self._connect_seconds)
+        opener = self._opener()
         try:
             opener.connect()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             opener.close()
-            raise _unreachable(error, self._connect_seconds) from None
+            raise _unreachable(error, self._connect_seconds, self.proxy) from None
         except BaseException:
             opener.close()
             raise
@@ -164,6 +163,16 @@ class Connection:
         self._sock.settimeout(self._read_seconds)
         net.keep_alive(self._sock, KEEP_ALIVE_SECONDS)
         self._rest, self.kept, self.used = b"", True, False
+
+    def _opener(self) -> http.client.HTTPConnection:
+        place, proxy, seconds = self.place, self.proxy, self._connect_seconds
+        name, port = (place.name, place.port) if proxy is None else (proxy.name, proxy.port)
+        if not place.secure:
+            return http.client.HTTPConnection(name, port, timeout=seconds)
+        opener = http.client.HTTPSConnection(name, port, timeout=seconds, context=self._context)
+        if proxy is not None:
+            opener.set_tunnel(place.name, place.port, {**proxy.headers})
+        return opener
 
     def close(self) -> None:
         """Close it."""
@@ -370,11 +379,12 @@ def _unreadable(error: OSError) -> LocalFileError:
     return LocalFileError(f"cannot read the file: {error.strerror}")
 
 
-def _unreachable(error: OSError, seconds: float) -> S4Error:
+def _unreachable(error: OSError | http.client.HTTPException, seconds: float, proxy: Proxy | None) -> S4Error:
+    to = f" through the proxy {proxy.name}:{proxy.port}" if proxy else ""
     if isinstance(error, TimeoutError):
-        return Unreachable(f"cannot connect: no answer within {seconds:g} s")
-    reason = getattr(error, "verify_message", "") or error.strerror or str(error)
-    return Unreachable(f"cannot connect: {reason}")
+        return Unreachable(f"cannot connect{to}: no answer within {seconds:g} s")
+    reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
+    return Unreachable(f"cannot connect{to}: {reason}")
 
 
 def _lost(error: OSError, seconds: float) -> S4Error:

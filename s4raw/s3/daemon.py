@@ -87,7 +87,7 @@ def serve(options: Options) -> None:
             name = f"s4raw-{os.urandom(8).hex()}"
             front = open_front(options.upstream, name, held, log, options.grace_seconds)
             backend, where = front.backend, front.where
-            settings = settings._replace(undelivered=front.undelivered, name=name, deletes_at_once=DELETES_AT_ONCE)
+            settings = settings._replace(queue=front.queue, name=name, deletes_at_once=DELETES_AT_ONCE)
         else:
             backend, where = open_backend(options)
             held.callback(backend.close)

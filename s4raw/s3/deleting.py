@@ -12,6 +12,7 @@ from s4raw.s3.buckets import answer
 from s4raw.s3.call import Answer, Call
 from s4raw.s3.errors import S3Error
 from s4raw.s3.objects import no_version
+from s4raw.via import VIA
 
 MAX_DELETES = 1000
 
@@ -27,7 +28,7 @@ def delete_objects(call: Call) -> Answer:
     at_once = min(len(wanted), call.settings.deletes_at_once)
     if at_once == 1:
         return answer("DeleteResult", "".join(map(one, wanted)))
-    with ThreadPoolExecutor(at_once) as threads:
+    with ThreadPoolExecutor(at_once, initializer=VIA.set, initargs=(VIA.get(),)) as threads:
         return answer("DeleteResult", "".join(threads.map(one, wanted)))
 
 

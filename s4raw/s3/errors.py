@@ -125,6 +125,11 @@ CODES: dict[str, tuple[int, str]] = {
     "SlowDown": (503, "Please reduce your request rate."),
     # no code of Amazon's, whose disks are never full; 507 since clients repeat a 500 or 503 at once, which cannot help
     "InsufficientStorage": (507, "No space is left for the object."),
+    # nor of this, which no repetition can help either: RFC 5842, 7.2
+    "LoopDetected": (
+        508,
+        "The request has come through this daemon before: its remote, or the remote of that, leads back to it.",
+    ),
 }
 
 
@@ -227,6 +232,7 @@ _OF_STATUS = {
     404: "NoSuchKey",
     405: "MethodNotAllowed",
     503: "ServiceUnavailable",
+    508: "LoopDetected",
 }
 
 

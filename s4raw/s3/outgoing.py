@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -38,6 +38,14 @@ class Place(NamedTuple):
         if url.scheme not in ("http", "https") or not name or url.path not in ("", "/") or url.query or url.username:
             raise UsageError(f"need an endpoint as http://HOST:PORT or https://HOST:PORT, got {endpoint!r}")
         return cls(url.scheme, url.netloc, name, port)
+
+
+class Proxy(NamedTuple):
+    """Whom to ask in place of a server: its address, and the headers by which it knows who asks."""
+
+    name: str
+    port: int
+    headers: Mapping[str, str] = {}
 
 
 class FileBody(NamedTuple):

@@ -30,6 +30,7 @@ PLAIN = frozenset(
 ROUTES: dict[tuple[str, str, str], Operation] = {
     ("GET", SERVICE, ""): buckets.list_buckets,
     ("GET", SERVICE, undelivered.SUBRESOURCE): undelivered.show,
+    ("POST", SERVICE, undelivered.SUBRESOURCE): undelivered.change,
     ("PUT", BUCKET, ""): buckets.create_bucket,
     ("HEAD", BUCKET, ""): buckets.head_bucket,
     ("DELETE", BUCKET, ""): buckets.delete_bucket,

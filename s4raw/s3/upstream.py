@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ from s4raw.objects.base import Backend
 
 if TYPE_CHECKING:
     from s4raw.objects.remote import RemoteBackend, RemoteOptions
-    from s4raw.queue.entries import Entry, Gauges
+    from s4raw.queue.entries import Entry
+    from s4raw.queue.queue import Queue
 
 ATTEMPTS = 2  # of a request for which a client waits: it has its own
 CONNECT_SECONDS = 3.0  # so that who asks for what only the remote has soon hears that it is away
@@ -33,6 +35,8 @@ class Upstream:
 
     ``queue`` is the directory of the write queue, None without one. It holds ``max_size`` bytes, ``max_files`` orders,
     and the oldest waits ``max_age`` seconds (0: no limit): then writes wait for room, or with ``refuse`` are refused.
+    What the remote did not take in ``max_attempts`` is parked (0: it is tried for ever). ``http`` is where to say over
+    HTTP how the queue is.
     """
 
     endpoint: str | None = None
@@ -46,6 +50,8 @@ class Upstream:
     max_files: int = 0
     max_age: float = 0.0
     refuse: bool = False
+    max_attempts: int = 0
+    http: tuple[str, int] | None = None
 
 
 class Front:
@@ -59,7 +65,7 @@ class Front:
         self.where = where
         self.endpoint = backend.endpoint
         self.cut_off = backend.cut_off
-        self.undelivered: Callable[[str, str, int], tuple[Gauges, Sequence[Entry]]] | None = None
+        self.queue: Queue | None = None
         self.start: Callable[[], None] = lambda: None
 
     def check_address(self, address: str, port: int) -> None:
@@ -131,13 +137,50 @@ def _add_queue(
     held.callback(background.close)
 
     def note(entry: Entry, start: float, seconds: float, error: S4Error | None) -> None:
-        if error is not None and entry.attempts % LOGGED_EVERY == 0:
-            order = entry.order
-            log("push", f"{order.kind} {order.key.bucket}/{order.key.name!r}, attempt {entry.attempts + 1}: {error}")
+        if error is None:
+            return
+        left = queue.find(entry.id)
+        parked = left is not None and left.parked
+        if parked or entry.attempts % LOGGED_EVERY == 0:
+            order, what = entry.order, f"entry {entry.id} is parked after attempt" if parked else "attempt"
+            log("push", f"{order.kind} {order.key.bucket}/{order.key.name!r}, {what} {entry.attempts + 1}: {error}")
 
-    pusher = Pusher(queue, lambda alias: background, workers=upstream.connections, log=note)
+    pusher = Pusher(
+        queue,
+        lambda alias: background,
+        workers=upstream.connections,
+        max_attempts=upstream.max_attempts,
+        log=note,
+    )
     held.callback(pusher.stop, min(grace_seconds, MAX_GRACE_SECONDS))
     front.backend = backend
     front.start = pusher.start
-    front.undelivered = backend.undelivered
+    front.queue = queue
     front.where += f", write queue {os.path.realpath(directory)} with {queue.gauges().entries} entries"
+    if upstream.http:
+        _add_pages(front, queue, upstream.http, held, log)
+
+
+def _add_pages(front: Front, queue: Queue, address: tuple[str, int], held: ExitStack, log: Log) -> None:
+    """Say over HTTP how the queue is, from ``start`` on. Raises ConfError."""
+    from s4raw.metrics import CONTENT_TYPE, exposition
+    from s4raw.queue.measured import measured
+    from s4raw.queue.upkeep import shown_gauges
+    from s4raw.s3.pages import Page, Pages
+
+    def metrics() -> Page:
+        return 200, CONTENT_TYPE, exposition(measured(queue.gauges(), "s4raw_s3", "Writes"))
+
+    def status() -> Page:
+        return 200, "application/json", json.dumps(shown_gauges(queue.gauges())).encode() + b"\n"
+
+    pages = Pages(*address, {"/metrics": metrics, "/status": status}, log)
+    held.callback(pages.stop)
+    front.where += f", status on http://{pages.address}"
+    deliver = front.start
+
+    def start() -> None:
+        deliver()
+        pages.start()
+
+    front.start = start

@@ -19,8 +19,8 @@ Verbs:
   run                run the daemon; so does s4raw push alone
   status             how much is queued, since when, and what was done
   list               what is queued
-  retry [ID]...      try files again at once, also those that were set aside
-  drop ID...         take files out of the queue
+  retry [WHAT]...    try files again at once, also those that were set aside
+  drop WHAT...       take files out of the queue
   flush              wait until all that is queued has been stored
   report LOG...      how long uploads took, by host
 
@@ -58,7 +58,7 @@ How:
   --queue DIR            where accepted files are remembered (default: $S4RAW_PUSH_DIR, or s4raw/push in
                          $XDG_STATE_HOME or ~/.local/state)
   --connections N        to a remote at once (default: $S3DAEMON_MAX_CONNECTIONS, or 192); 25 are kept warm
-  --clients N            files on their way at once (default: $S3DAEMON_MAX_CLIENTS, or as many as connections)
+  --clients N            files on their way to each alias at once (default: $S3DAEMON_MAX_CLIENTS, or --connections)
   --connect-timeout S    (default: $S3DAEMON_CONNECT_TIMEOUT, or 5)
   --retries N            how often a request to a remote is tried, in all; who waits for it is told then (default:
                          $S3DAEMON_MAX_RETRIES, or 2)

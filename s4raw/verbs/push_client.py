@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from s4raw.arguments import Arguments, Verb
 from s4raw.errors import PeerTimeout, ProtocolError, S4Error, Unreachable, UsageError
-from s4raw.output import human, write_json
+from s4raw.output import age, human, plain_time, write_json
+from s4raw.verbs import queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,21 +50,27 @@ Options:
   --json             print a line of JSON for each
 {_COMMON}""",
     "retry": f"""\
-Try files again at once, also parked ones; without ID, all that are parked or wait. What is parked stays so while a
-later file for its key is queued.
+Try files again at once, also parked ones; without WHAT, all that are parked or wait. What is parked stays so while a
+later file for its key is queued. Prints how many. Exit code 1 if one that is named is not queued, or stays parked.
 
-Usage: s4raw push retry [options] [--] [ID]...
+Usage: s4raw push retry [options] [--] [WHAT]...
+
+WHAT is an ID, as s4raw push list has them, or ALIAS/BUCKET/KEY: all files for that key.
 
 Options:
   --json             print the result as a line of JSON
 {_COMMON}""",
     "drop": f"""\
-Take files out of the queue: they are not stored. What is in flight stays. Exit code 1 if an ID was not dropped.
+Take files out of the queue: they are not stored. What is in flight stays. Prints how many. Exit code 1 if one that is
+named was not dropped.
 
-Usage: s4raw push drop [options] [--] [ID]...
+Usage: s4raw push drop [options] [--] [WHAT]...
+
+WHAT is an ID, as s4raw push list has them, or ALIAS/BUCKET/KEY: all files for that key.
 
 Options:
-  --all              all that are queued, in place of IDs
+  --failed           all of which an attempt has failed, parked or not, in place of WHAT
+  --all              all that are queued
   --json             print the result as a line of JSON
 {_COMMON}""",
     "flush": f"""\
@@ -134,18 +142,14 @@ def status(arguments: Arguments) -> int:
     if "size" in lines:
         lines["size"] = human(lines["size"])
     if "oldest seconds" in lines:
-        lines["oldest"] = _age(lines.pop("oldest seconds"))
+        lines["oldest"] = age(lines.pop("oldest seconds"))
+    if "since" in lines:
+        began = lines["since"]
+        lines["since"] = f"{plain_time(int(began * 1e9))}, {age(time.time() - began)} ago"
     width = max(map(len, lines)) + 2
     for name, value in lines.items():
         sys.stdout.write(f"{name + ':':{width}}{value}\n")
     return 0
-
-
-def _age(seconds: float | None) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds is not None and seconds >= length:
-            return f"{seconds / length:.1f}{unit}"
-    return "-" if seconds is None else f"{max(seconds, 0):.1f}s"
 
 
 def list_entries(arguments: Arguments) -> int:
@@ -166,7 +170,7 @@ def list_entries(arguments: Arguments) -> int:
 
 
 def _print_entry(entry: dict[str, Any]) -> None:
-    numbers = f"{_age(entry['age_seconds']):>7} {human(entry['size']):>10} {entry['attempts']:>4}"
+    numbers = f"{age(entry['age_seconds']):>7} {human(entry['size']):>10} {entry['attempts']:>4}"
     names = [each if each.isprintable() else repr(each) for each in (entry["to"], entry["file"])]
     error = " ".join((entry.get("error") or "").split())
     line = f"{entry['id']:>6} {entry['state']:9} {numbers}  {'  '.join(names)}  {error}"
@@ -175,52 +179,34 @@ def _print_entry(entry: dict[str, Any]) -> None:
 
 def retry(arguments: Arguments) -> int:
     """Try files again."""
-    ids = _ids(arguments) or None
+    wanted = queues.to_retry(arguments, _place)
     with _daemon(arguments) as daemon:
-        count = _ask(daemon, do="retry", ids=ids)["count"]
-    _say(arguments, "retry", count)
-    return 0
+        return queues.tell(arguments, "retry", _ask(daemon, **wanted))
 
 
 def drop(arguments: Arguments) -> int:
     """Take files out of the queue."""
-    ids = _ids(arguments)
-    if bool(ids) == bool(arguments["--all"]):
-        raise UsageError("drop needs IDs, as s4raw push list has them, or --all; not both")
+    wanted = queues.to_drop(arguments, _place)
     with _daemon(arguments) as daemon:
-        answer = _ask(daemon, do="drop", ids=ids) if ids else _ask(daemon, do="drop", all=True)
-    _say(arguments, "drop", answer["count"])
-    if answer["count"] < len(set(ids)):
-        sys.stderr.write(f"s4raw: {len(set(ids)) - answer['count']} of them are not in the queue, or in flight\n")
-        return 1
-    return 0
+        return queues.tell(arguments, "drop", _ask(daemon, **wanted))
 
 
 def flush(arguments: Arguments) -> int:
     """Wait until the queue is empty."""
-    wait = arguments.number("--wait", 0.0) or None
     with _daemon(arguments) as daemon:
-        empty = _ask(daemon, wait and wait + ANSWER_SECONDS, do="flush", wait=wait)["empty"]
-        where = daemon.where
-    if arguments["--json"]:
-        write_json(verb="flush", empty=empty)
-    if not empty:
-        raise PeerTimeout(f"the queue is not empty after {arguments['--wait']} s; it goes on", server=where)
-    return 0
+
+        def ask(wait: float | None) -> bool:
+            return bool(_ask(daemon, wait and wait + ANSWER_SECONDS, do="flush", wait=wait)["empty"])
+
+        return queues.flush(arguments, ask, daemon.where)
 
 
-def _ids(arguments: Arguments) -> list[int]:
-    for text in arguments["ID"]:
-        if not (text.isascii() and text.isdigit()):
-            raise UsageError(f"an ID is a whole number, as s4raw push list has them; got {text!r}")
-    return [int(text) for text in arguments["ID"]]
+def _place(text: str) -> str:
+    """A destination, as files were sent to it. Raises UsageError, BadKey."""
+    from s4raw.push.protocol import parse_place
 
-
-def _say(arguments: Arguments, verb: str, count: int) -> None:
-    if arguments["--json"]:
-        write_json(verb=verb, count=count)
-    else:
-        sys.stdout.write(f"{count}\n")
+    parse_place(text)
+    return text
 
 
 def report(arguments: Arguments) -> int:

@@ -1,9 +1,9 @@
-"""Verbs of the S3 daemon: s3 run, and those of the client in ``s3_client`` and ``s3_status``."""
+"""Verbs of the S3 daemon: s3 run, and those of the client in ``s3_client``, ``s3_status`` and ``s3_queue``."""
 
 from __future__ import annotations
 
 from s4raw.arguments import Arguments, Verb
-from s4raw.verbs import s3_client, s3_status
+from s4raw.verbs import s3_client, s3_queue, s3_status
 
 FAMILY = """\
 The S3 daemon, and a small client of it (or of any S3 that is addressed by path).
@@ -21,6 +21,9 @@ Verbs:
   rm OBJECT          delete an object
   mb BUCKET          make a bucket
   rb BUCKET          remove an empty bucket
+  retry [WHAT]...    try queued writes again at once, also those that were set aside
+  drop WHAT...       take writes out of the write queue
+  flush              wait until all that is queued has reached the remote
 
 Each has its own text: s4raw s3 VERB --help
 
@@ -55,6 +58,8 @@ Options:
   --queue-files N      so many writes (default: $S3D_WRITE_QUEUE_MAX_FILES, or no limit)
   --queue-age S        the oldest waits for so many seconds (default: $S3D_WRITE_QUEUE_MAX_AGE, or no limit)
   --queue-refuse       at a limit refuse writes (503 SlowDown) at once, not after 30 seconds
+  --max-attempts N     set a write aside after so many that failed, also for lack of a remote (default: try for ever)
+  --http A:P           answer GET /metrics and /status of the write queue here
   -c, --conf FILE      the ring's conf (default: $S4_CONF_PATH, or ~/.s4.conf)
   --keys FILE          key pairs that clients may sign with: one ACCESS_KEY SECRET_KEY a line, or AWS's own format
                        (default: $S3D_ACCESS_KEY and $S3D_SECRET_KEY, or $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY)
@@ -73,6 +78,7 @@ Options:
   -h, --help           show this text
 """,
     **s3_client.USAGE,
+    **s3_queue.USAGE,
 }
 
 
@@ -107,4 +113,4 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-VERBS: dict[str, Verb] = {"run": run, "status": s3_status.status, **s3_client.VERBS}
+VERBS: dict[str, Verb] = {"run": run, "status": s3_status.status, **s3_client.VERBS, **s3_queue.VERBS}

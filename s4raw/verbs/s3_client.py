@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from s4raw.s3.client import Client
 
-_COMMON = """\
+COMMON = """\
   --endpoint URL     the S3 server (default: $S3D_ENDPOINT, or http://localhost:33333)
   --keys FILE        the key pair to sign with: the first of the file, ACCESS_KEY SECRET_KEY a line, or AWS's own format
                      (default: $S3D_ACCESS_KEY and $S3D_SECRET_KEY, or $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY)
@@ -27,7 +27,7 @@ _COMMON = """\
   --ca-cert FILE     with https: trust these certificates (PEM), not the system's
   -h, --help         show this text
 """
-_TARGETS = """\
+TARGETS = """\
 A bucket is BUCKET, an object BUCKET/KEY: all after the first slash is the key, byte for byte. s3:// may stand before.
 """
 
@@ -39,11 +39,11 @@ Usage: s4raw s3 status [options] [--] [TARGET]
 
 Without TARGET: its endpoint, its health and its buckets; exit code 1 if it does not answer. Of a bucket: region, time,
 tags. Of an object: size, time, ETag, type, checksums, metadata, tags. Of a daemon with a write queue also what of it is
-pending, for how long, and what went wrong.
-{_TARGETS}
+pending, those first that are parked: its ID, for how long, and what went wrong.
+{TARGETS}
 Options:
   --json             print a line of JSON
-{_COMMON}""",
+{COMMON}""",
     "ls": f"""\
 List objects, "DATE TIMEZ SIZE NAME" a line, "  PRE name/" for a directory. Nothing found: exit code 1.
 
@@ -54,7 +54,7 @@ Without TARGET: the buckets. BUCKET or BUCKET/dir/ lists what is directly there,
 Options:
   -r, --recursive    all objects below, by their whole name
   --json             print a line of JSON for each entry
-{_COMMON}""",
+{COMMON}""",
     "get": f"""\
 Write an object to stdout, and what is known of it to stderr.
 
@@ -62,12 +62,12 @@ Usage: s4raw s3 get [options] [--] OBJECT
 
 All of an object is verified by its checksum, or by the MD5 in its ETag, if it has one of its whole; a range by its
 length alone. When the exit code is not 0, what was written is to be thrown away.
-{_TARGETS}
+{TARGETS}
 Options:
   --range RANGE      bytes FIRST-LAST, FIRST- or -COUNT, as HTTP counts them (default: all)
   -q, --quiet        nothing to stderr
   --json             what is known as a line of JSON, to stderr
-{_COMMON}""",
+{COMMON}""",
     "put": f"""\
 Store stdin as an object, in place of what has the key.
 
@@ -75,56 +75,56 @@ Usage: s4raw s3 put [options] [--metadata KV]... [--tag KV]... [--] OBJECT
 
 The server verifies it by a CRC32. A file goes in one request; a pipe of more than 64 MiB goes in parts, and nothing is
 seen of it before its end. The bucket must be there: s4raw s3 mb BUCKET.
-{_TARGETS}
+{TARGETS}
 Options:
   --content-type TYPE  what it is (default: binary/octet-stream)
   --metadata KV      K=V to keep with it
   --tag KV           a tag K=V
   --json             print the result as a line of JSON
-{_COMMON}""",
+{COMMON}""",
     "set": f"""\
 Set tags of an object or a bucket; its other tags stay.
 
 Usage: s4raw s3 set [options] --tag KV... [--] TARGET
 
 The tags are read and written back, so of two that set tags of one object at the same time one may be lost.
-{_TARGETS}
+{TARGETS}
 Options:
   --tag KV           K=V; K= removes the tag K
-{_COMMON}""",
+{COMMON}""",
     "presign": f"""\
 Print a URL that lets its holder do one request without keys, until it expires.
 
 Usage: s4raw s3 presign [options] [--] OBJECT
 
 Nothing is asked of the server.
-{_TARGETS}
+{TARGETS}
 Options:
   --expires S        good for so many seconds, at most 7 days (default: 3600)
   --method METHOD    GET, HEAD, PUT or DELETE (default: GET)
-{_COMMON}""",
+{COMMON}""",
     "rm": f"""\
 Delete an object. That there is none is fine, as everywhere in S3.
 
 Usage: s4raw s3 rm [options] [--] OBJECT
 
-{_TARGETS}
+{TARGETS}
 Options:
-{_COMMON}""",
+{COMMON}""",
     "mb": f"""\
 Make a bucket. That you have it already is fine.
 
 Usage: s4raw s3 mb [options] [--] BUCKET
 
 Options:
-{_COMMON}""",
+{COMMON}""",
     "rb": f"""\
 Remove a bucket, which must be empty.
 
 Usage: s4raw s3 rb [options] [--] BUCKET
 
 Options:
-{_COMMON}""",
+{COMMON}""",
 }
 
 SCHEME = "s3://"

@@ -16,11 +16,12 @@ _DIRECTORY = "S3D_WRITE_QUEUE_DIR"
 _MAX_SIZE, _MAX_FILES, _MAX_AGE = "S3D_WRITE_QUEUE_MAX_SIZE", "S3D_WRITE_QUEUE_MAX_FILES", "S3D_WRITE_QUEUE_MAX_AGE"
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _OF_REMOTES = ("URL", "--profile", "--remote-region", "--remote-ca", "--remote-virtual", "--connections")
-_OF_QUEUES = ("--queue", "--queue-size", "--queue-files", "--queue-age", "--queue-refuse")
+_OF_QUEUES = ("--queue", "--queue-size", "--queue-files", "--queue-age", "--queue-refuse", "--max-attempts", "--http")
 
 
 def upstream(arguments: Arguments) -> Upstream | None:
     """The remote that ``s3 run`` is asked for, None without one. Raises UsageError."""
+    from s4raw.s3.daemon import split_address
     from s4raw.s3.upstream import Upstream
 
     queued = _wants_queue(arguments)
@@ -47,6 +48,8 @@ def upstream(arguments: Arguments) -> Upstream | None:
         found.max_files = _limit(arguments, "--queue-files", _MAX_FILES)
         found.max_age = float(_limit(arguments, "--queue-age", _MAX_AGE))
         found.refuse = arguments["--queue-refuse"]
+        found.max_attempts = arguments.count("--max-attempts", found.max_attempts)
+        found.http = split_address(arguments["--http"]) if arguments["--http"] else None
     return found
 
 

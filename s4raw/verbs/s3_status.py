@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from s4raw.arguments import Arguments
 from s4raw.errors import S4Error
 from s4raw.keys import Key
-from s4raw.output import write_json
+from s4raw.output import age, human, printable, write_json
 from s4raw.verbs.s3_client import client, plain, seconds, show, target
+from s4raw.verbs.s3_queue import QUEUE
 
 if TYPE_CHECKING:
     from s4raw.s3.client import Client
 
-_QUEUE = "s4raw-queue"
 _SHOWN = 20  # of what is pending
 
 
@@ -54,11 +54,11 @@ def _service_status(s3: Client, as_json: bool) -> int:
     if queue is None and failure is not None:
         raise failure
     if as_json:
-        write_json(**found, **({"queue": queue[_QUEUE], "pending": queue["entries"]} if queue else {}))
+        write_json(**found, **({"queue": queue[QUEUE], "pending": queue["entries"]} if queue else {}))
     else:
         lines: dict[str, Any] = {**found, "healthy": "yes" if healthy else "no"}
         if queue is not None:
-            lines |= {"queue": _gauges(queue[_QUEUE]), "pending": [_line(entry) for entry in queue["entries"]]}
+            lines |= {"queue": _gauges(queue[QUEUE]), "pending": [_line(entry) for entry in queue["entries"]]}
         show(lines)
     if failure is not None:
         raise failure
@@ -72,10 +72,10 @@ def _queue_of(s3: Client, key: Key) -> Any:
     from s4raw.s3.client import MAX_BODY, query_of
 
     prefix = f"{key.bucket}/{key.name}" if key.bucket else ""
-    query = f"{_QUEUE}=&{query_of({'prefix': prefix, 'max-keys': str(_SHOWN)})}"
+    query = f"{QUEUE}=&{query_of({'prefix': prefix, 'max-keys': str(_SHOWN)})}"
     with suppress(S4Error, ValueError):
         found = json.loads(s3.request("GET", Key("", ""), query).read(MAX_BODY))
-        if isinstance(found, dict) and isinstance(found.get(_QUEUE), dict) and isinstance(found.get("entries"), list):
+        if isinstance(found, dict) and isinstance(found.get(QUEUE), dict) and isinstance(found.get("entries"), list):
             entries = [entry for entry in found["entries"] if not key.name or entry.get("key") == prefix]
             return {**found, "entries": entries}
     return None
@@ -83,16 +83,18 @@ def _queue_of(s3: Client, key: Key) -> Any:
 
 def _gauges(queue: dict[str, Any]) -> str:
     return (
-        f"{queue.get('entries')} writes, {queue.get('size')} bytes, the oldest {queue.get('oldest_seconds')} s old; "
-        f"{queue.get('in_flight')} on the way, {queue.get('parked')} parked; {queue.get('failures')} attempts failed"
+        f"{queue.get('entries')} writes, {human(queue.get('size', 0))}, the oldest {age(queue.get('oldest_seconds'))} "
+        f"old; {queue.get('in_flight')} on the way, {queue.get('parked')} parked; "
+        f"{queue.get('failures')} attempts failed, {queue.get('dropped')} dropped"
     )
 
 
 def _line(entry: dict[str, Any]) -> str:
-    words = f"{entry.get('kind')} {entry.get('key')} {entry.get('size')} bytes, {entry.get('age_seconds')} s old"
-    if entry.get("attempts"):
-        words += f", {entry.get('state')} after {entry.get('attempts')} attempts: {entry.get('error')}"
-    return words if words.isprintable() else repr(words)[1:-1]  # a key may have line ends, or talk to a terminal
+    size, old = human(entry.get("size", 0)), age(entry.get("age_seconds"))
+    words = f"{entry.get('id')} {entry.get('kind')} {entry.get('key')} {size}, {old} old, {entry.get('state')}"
+    if (attempts := entry.get("attempts")) or entry.get("error"):
+        words += f" after {attempts} attempt{'' if attempts == 1 else 's'}: {entry.get('error')}"
+    return printable(words)
 
 
 def _of_bucket(s3: Client, key: Key, as_json: bool) -> dict[str, Any]:

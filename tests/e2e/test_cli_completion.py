@@ -96,6 +96,8 @@ def test_a_tab_completes_verbs_options_files_and_keys(complete, client, ring, tm
         "s4raw s3 sta": "s4raw s3 status ",
         "s4raw s3 status --js": "s4raw s3 status --json ",
         "s4raw s3 run --anon": "s4raw s3 run --anonymous ",
+        "s4raw s3 dro": "s4raw s3 drop ",
+        "s4raw s3 drop --fai": "s4raw s3 drop --failed ",
         "s4raw s3 put --keys loc": "s4raw s3 put --keys local\\ file ",
     }.items():
         assert complete(text) == completed, text

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -292,19 +293,28 @@ def test_two_uploaders_on_one_queue_are_refused(uploader: PushDaemon, remote: Re
 
 
 def test_sigterm_lets_what_is_in_flight_arrive_and_its_client_hear_of_it(remote: RemoteS3, tmp_path, file):
-    daemon = PushDaemon(tmp_path / "push", endpoint=remote.endpoint)
+    daemon = PushDaemon(tmp_path / "push", "--limit-files", "2", endpoint=remote.endpoint)
     try:
         daemon.start()
         remote.pause()
-        with daemon.connect() as waiting, daemon.connect() as idle:
+        with daemon.connect() as waiting, daemon.connect() as idle, daemon.connect() as outside:
             waiting.write(f"{file} a/bucket/in-flight\n".encode())
             wait_for(lambda: daemon.status()["in_flight"] == 1)
+            lines = [
+                json.dumps({"file": str(file), "to": f"a/bucket/{name}", "ack": "queued"}) for name in ("in", "out")
+            ]
+            outside.write("\n".join([*lines, f"{file} a/bucket/out", ""]).encode())
+            wait_for(lambda: daemon.status()["entries"] == 2)  # and the other two wait for room
             daemon.signal(signal.SIGTERM)
             assert idle.rest() == b""
-            remote.resume()
+            assert outside.heard()["state"] == "queued"
+            assert outside.heard() == {"ok": False, "error": "the uploader is stopping"}
+            assert outside.rest() == b"the uploader is stopping"
+            remote.resume()  # what is in flight has not been given up by then
             assert waiting.rest() == b"Success"
         assert daemon.stop() == 0
         assert remote.get("bucket", "in-flight") == file.read_bytes()
+        assert remote.get("bucket", "out") is None
     finally:
         remote.resume()
         daemon.close()
@@ -346,7 +356,8 @@ def test_who_waits_for_a_time_is_not_given_up_at_a_failure_and_hears_the_etag(tm
         unlucky.say(file=str(gone), to="a/bucket/gone", wait=60)
         wait_for(lambda: len(daemon.entries()) == 3 and all(each["error"] for each in daemon.entries()))
         gone.unlink()
-        daemon.ask(do="retry", ids=None)
+        [entry] = [each for each in daemon.entries() if each["to"].endswith("/gone")]
+        wait_for(lambda: daemon.ask(do="retry", ids=[entry["id"]]) and select.select([unlucky.sock], [], [], 0.1)[0])
         said = unlucky.heard()
         assert (said["ok"], "state" in said) == (False, False)
         assert "gone: No such file" in said["error"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -143,7 +144,9 @@ def test_a_parked_file_is_listed_tried_again_and_dropped(call, remote, tmp_path)
         run("push", "flush", "--wait", "60")
         assert remote.get("bucket", "parked/one") == b"to vanish"
         assert run("push", "drop", second[0]) == "1\n"
-        assert "1 of them are not in the queue" in run("push", "drop", second[0], code=1)
+        said = f"s4raw: drop: entry {second[0]}: it is not in the queue\n"
+        assert run("push", "drop", second[0], code=1) == said
+        assert run("push", "retry", second[0], code=1) == said.replace("drop", "retry")
         assert run("push", "list") == ""
         assert json.loads(run("push", "drop", "--all", "--json")) == {"verb": "drop", "count": 0}
 
@@ -154,10 +157,16 @@ def test_status_says_how_much_was_done(call, uploader, file):
     assert lines["address:"] == f"127.0.0.1:{uploader.port}"
     assert lines["pid:"] == str(uploader.pid)
     assert int(lines["delivered:"]) >= 1
+    assert re.fullmatch(r"[-0-9]{10} [:0-9]{8}Z, [.0-9]+[sm] ago", lines["since:"]), "a time, and no number"
+    assert isinstance(json.loads(call("push", "status", "--json"))["since"], float)
 
 
 @pytest.mark.parametrize(
-    "words", [["drop"], ["drop", "--all", "1"], ["drop", "x"], ["retry", "-1"], ["flush", "--wait", "x"]]
+    "words",
+    [
+        *(["drop"], ["drop", "--all", "1"], ["drop", "--all", "--failed"], ["drop", "x"], ["drop", "1", "a/b"]),
+        *(["retry", "-1"], ["flush", "--wait", "x"]),
+    ],
 )
 def test_wrong_usage_is_exit_code_2(call, words):
     call("push", *words, code=2)

@@ -30,11 +30,11 @@ def file(tmp_path):
 
 
 def verb(daemon: PushDaemon, *words: str, code: int = 0) -> str:
-    """What a verb prints that asks the uploader."""
+    """What a verb prints that asks the uploader, and what it says on stderr."""
     environment = {**daemon.environment, "S3DAEMON_HOST": "127.0.0.1", "S3DAEMON_PORT": str(daemon.port)}
     done = subprocess.run([*CLI, *words], capture_output=True, env=environment, timeout=60, check=False)
     assert done.returncode == code, done
-    return done.stdout.decode()
+    return (done.stdout + done.stderr).decode()
 
 
 def test_only_files_below_a_root_are_sent_also_when_the_way_to_them_is_changed_later(remote, tmp_path):
@@ -173,9 +173,10 @@ def test_the_verbs_show_and_change_the_queue(remote, tmp_path, file):
         assert [str(each["id"]) for each in listed] == ids
         assert all(each["state"] == "parked" and each["attempts"] == 1 and each["error"] for each in listed)
         assert verb(daemon, "push", "drop", ids[0]) == "1\n"
-        verb(daemon, "push", "drop", ids[0], code=1)
+        gone = f"entry {ids[0]}: it is not in the queue\n"
+        assert verb(daemon, "push", "drop", ids[0], code=1) == f"0\ns4raw: drop: {gone}"
         remote.make_bucket("nowhere")
-        assert verb(daemon, "push", "retry", ids[1]) == "1\n"
+        assert verb(daemon, "push", "retry", ids[0], "a/nowhere/k1", code=1) == f"1\ns4raw: retry: {gone}"
         verb(daemon, "push", "flush", "--wait", "30")
         wait_for(lambda: [str(each["id"]) for each in daemon.entries()] == ids[2:])
         assert verb(daemon, "push", "retry") == "1\n"
@@ -192,7 +193,7 @@ def test_who_waits_for_what_is_dropped_is_told(remote, tmp_path, file):
                 for number in range(2):
                     client.say(file=str(file), to=f"a/bucket/dropped{number}")
                 wait_for(lambda: len(daemon.entries()) == 2 and daemon.status()["in_flight"] == 1)
-                assert daemon.ask(do="drop", all=True) == {"ok": True, "count": 1}
+                assert daemon.ask(do="drop", all=True) == {"ok": True, "count": 1, "left": []}
                 remote.resume()
                 first, second = client.heard(), client.heard()
         finally:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import pytest
 from conftest import wait_for
 from objects_conformance import NASTY
 from objects_support import KEY, Body, begin, names, put, read, whole
+from scripted import Scripted, Visit
 from test_cli_s3 import PAIR, daemon
 from test_s3_tls import certificate
 
@@ -27,7 +30,7 @@ from s4raw.remote.credentials import find
 def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What this machine's user has set up for AWS is not for these tests."""
     for name in [*os.environ]:
-        if name.startswith("AWS_") or name == "S3_ENDPOINT_URL":
+        if name.startswith("AWS_") or name == "S3_ENDPOINT_URL" or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -138,6 +141,39 @@ def test_another_server_refuses_as_it_should(backend: RemoteBackend) -> None:
     assert [part[:3] for part in backend.parts(KEY, upload)] == [part[:3] for part in parts]
     backend.complete(KEY, upload, parts, whole(parts))
     assert read(backend, KEY)[-4:] == b"zend"
+
+
+def splice(visit: Visit, port: int) -> None:
+    """Move bytes both ways between a client and a port until one of them ends."""
+    with socket.create_connection(("127.0.0.1", port)) as there:
+        ends = {visit.sock: there, there: visit.sock}
+        while True:
+            for end in select.select([*ends], [], [])[0]:
+                if not (data := end.recv(1 << 16)):
+                    return
+                ends[end].sendall(data)
+
+
+def test_tls_goes_through_the_tunnel_of_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = certificate(tmp_path)
+    with daemon(tmp_path, "--tls-cert", str(pem)) as port:
+
+        def act(visit: Visit) -> bool:
+            proxy.remember(visit, b"")
+            visit.sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            splice(visit, port)
+            return False
+
+        with Scripted(act) as proxy:
+            monkeypatch.setenv("https_proxy", proxy.endpoint.replace("//", "//me:secret@"))
+            given = {"region": "us-east-1", "access_key": PAIR[0], "secret_key": PAIR[1], "connections": 1}
+            backend = open_remote(RemoteOptions("https://localhost:1", authorities=str(pem), **given))
+            backend.create_bucket(KEY.bucket)
+            backend.put(KEY, Body(b"through"))
+            assert read(backend, KEY) == b"through"
+            backend.close()
+        asked = [(each.method, each.target, each.headers["proxy-authorization"]) for each in proxy.asked]
+        assert asked == [("CONNECT", "localhost:1", "Basic bWU6c2VjcmV0")]
 
 
 def test_everything_goes_through_tls(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_a_file_that_may_not_be_read_is_refused_and_one_that_may_no_longer_is_se
         found = parked(daemon)
         assert "Permission denied" in found[0]["error"]
         path.chmod(0o600)
-        assert daemon.ask(do="retry", ids=[found[0]["id"]]) == {"ok": True, "count": 1}
+        assert daemon.ask(do="retry", ids=[found[0]["id"]]) == {"ok": True, "count": 1, "left": []}
         daemon.wait_empty(60)
         assert remote.get("bucket", "unreadable") == BODY
 

@@ -239,6 +239,31 @@ def test_a_remote_that_stalls_is_given_up_and_tried_again_and_then_holds_up_no_o
         assert all(remote.get("bucket", f"stalled{number}") == BODY for number in range(8))
 
 
+def test_a_remote_that_is_silent_holds_up_no_other_before_it_is_given_up(remote: RemoteS3, tmp_path, file):
+    """It takes two minutes to give it up, and clients wait for half of one."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=128) as silent,
+        killable(
+            tmp_path / "push",
+            *("--alias", "silent=http://127.0.0.1:{}".format(*silent.getsockname()[1:]), "--clients", "4"),
+            *("--grace", "0.2"),
+            endpoint=remote.endpoint,
+        ) as daemon,
+    ):
+        daemon.start()
+        with daemon.connect() as waiting:
+            waiting.say(file=str(file), to="silent/bucket/waited-for")
+            for number in range(12):
+                assert daemon.push(file, f"silent/bucket/{number}", ack="queued")["ok"]
+            wait_for(lambda: daemon.status()["in_flight"] == 4)
+            for number in range(8):
+                assert daemon.push(file, f"a/bucket/other{number}", ack="queued")["ok"]
+            assert daemon.old(file, "a/bucket/last") == "Success"
+            wait_for(lambda: daemon.status()["delivered"] == 9)
+            assert (daemon.status()["in_flight"], failures(daemon)) == (4, 0)
+        assert {each["to"].partition("/")[0] for each in daemon.entries()} == {"silent"}
+
+
 # -- full disks
 
 

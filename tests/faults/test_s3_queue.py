@@ -1,16 +1,22 @@
 """Writes that are queued in front of a remote: nothing accepted is lost, and all is seen at once, whatever happens."""
 
 import hashlib
+import json
 import os
+import re
 import signal
 import threading
 import time
+import urllib.request
 from contextlib import suppress
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from conftest import wait_for
+from s3_daemon import ACCESS_KEY, SECRET_KEY
 from s3_fronts import Queueing, back_and_front, restart
+
+from s4raw import cli
 
 BUCKET = "bucket"
 PART = 5 << 20
@@ -232,6 +238,67 @@ def test_status_tells_what_is_pending_and_what_fails(tmp_path, runner):
         restart(back)
         front.wait_until_delivered()
         assert status()["buckets"] == 1 and status(f"{BUCKET}/key2")["pending"] == []
+
+
+def test_what_the_remote_keeps_refusing_is_parked_and_read_and_tried_again_or_dropped(tmp_path, verbs):
+    with back_and_front(tmp_path, Queueing, "--max-attempts", "1", "--http", "127.0.0.1:0") as (back, front):
+        client, direct, run = front.client(), back.client(), verbs(front.endpoint)
+        client.create_bucket(Bucket=BUCKET)
+        client.put_object(Bucket=BUCKET, Key="old", Body=b"at the remote")
+        front.wait_until_delivered()
+        direct.delete_object(Bucket=BUCKET, Key="old")
+        direct.delete_bucket(Bucket=BUCKET)
+        for name in ("one", "two", "three", "four"):
+            client.put_object(Bucket=BUCKET, Key=name, Body=name.encode())
+        wait_for(lambda: front.queue()["s4raw-queue"]["parked"] == 4)
+        ids = {entry["key"]: str(entry["id"]) for entry in front.queue()["entries"]}
+        assert content(client, "one") == b"one", "what is parked is read"
+        assert "4 parked" in run("status")
+        at = re.search(r"status on (http://\S+),", front.log())[1]
+        with urllib.request.urlopen(f"{at}/metrics") as answer:
+            assert b"\ns4raw_s3_queue_parked 4\n" in answer.read()
+        with urllib.request.urlopen(f"{at}/status") as answer:
+            assert json.load(answer)["parked"] == 4
+        assert f"{ids[f'{BUCKET}/one']} put {BUCKET}/one 3 B, " in run("status", f"{BUCKET}/one")
+        assert "is parked after attempt 1: " in front.log() and "NoSuchBucket" in front.log()
+
+        assert run("drop", "99999", ids[f"{BUCKET}/one"], f"{BUCKET}/none", code=1) == (
+            f"1\ns4raw: drop: entry 99999: it is not in the queue\n"
+            f"s4raw: drop: {BUCKET}/none: nothing of it is in the queue\n"
+        )
+        assert code_of(client.get_object, Key="one") == "NoSuchBucket", "the remote is seen again"
+        direct.create_bucket(Bucket=BUCKET)
+        assert run("retry", "99999", f"{BUCKET}/two", code=1) == (
+            "1\ns4raw: retry: entry 99999: it is not in the queue\n"
+        )
+        wait_for(lambda: front.queue()["s4raw-queue"]["entries"] == 2)
+        assert content(direct, "two") == b"two"
+        assert run("retry", "--json", ids[f"{BUCKET}/three"]) == '{"verb": "retry", "count": 1}\n'
+        assert run("flush", "--wait", "60") == "", "what is parked is not waited for"
+        assert content(direct, "three") == b"three" and content(client, "four") == b"four"
+        direct.put_object(Bucket=BUCKET, Key="four", Body=b"the remote's")
+        assert content(client, "four") == b"four"
+        assert run("drop", "--failed") == "1\n"
+        assert content(client, "four") == b"the remote's"
+        assert front.queue()["s4raw-queue"]["entries"] == 0 and not [*(tmp_path / "queue" / "spool").iterdir()]
+        assert run("drop", "--all") == run("retry") == "0\n"
+        run("drop", code=2)
+
+
+@pytest.fixture
+def verbs(monkeypatch, capsys):
+    """Runs verbs of S3's client at an endpoint, in this process: what they print, and say on stderr."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+
+    def at(endpoint):
+        def run(verb, *arguments, code=0):
+            assert cli.main(["s3", verb, "--endpoint", endpoint, *arguments]) == code
+            return "".join(capsys.readouterr())
+
+        return run
+
+    return at
 
 
 @pytest.fixture

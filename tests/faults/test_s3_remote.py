@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 from botocore.exceptions import ClientError
 from proxy import Proxy
-from s3_daemon import ACCESS_KEY, SECRET_KEY
-from s3_fronts import Passing, Queueing, back_and_front
+from s3_daemon import ACCESS_KEY, SECRET_KEY, s3_daemon
+from s3_fronts import Back, Passing, Queueing, back_and_front
 from test_s3_queue import BUCKET, ODD, PART, body_of, code_of, content, etag_of, names, put_parts
 
 from s4raw.net import listen
@@ -186,10 +186,22 @@ def test_a_daemon_that_is_its_own_remote_by_another_address_refuses(tmp_path):
             with closing(front.raw()) as raw:
                 for target in ("/", f"/{BUCKET}/key"):
                     reply = raw.ask("GET", target)
-                    assert reply.status == 508 and b"this daemon itself" in reply.body
+                    assert (reply.status, reply.code) == (508, "LoopDetected")
         finally:
             assert front.stop() == 0
             front._cut_lifeline()
+
+
+def test_a_remote_whose_clock_is_wrong_takes_what_it_is_sent(tmp_path):
+    tuning = "import time; right = time.time; time.time = lambda: right() - 7200"
+    with (
+        s3_daemon(tmp_path / "back", kind=Back, tuning=tuning) as back,
+        s3_daemon(tmp_path / "front", "--remote", back.endpoint, kind=Passing) as front,
+        front.raw() as raw,
+    ):
+        assert raw.ask("PUT", f"/{BUCKET}").status == 200
+        assert raw.ask("PUT", f"/{BUCKET}/key", LARGE).status == 200
+        assert raw.ask("GET", f"/{BUCKET}/key").body == LARGE
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 As far as S3 can: docs/semantics.md says where it cannot, and ``Levelled`` is all that the suite is told of it.
 """
 
+import http.client
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import closing
 
 import objects_conformance
 import objects_conformance_uploads
@@ -152,3 +154,19 @@ class TestRemote(Conformance):
             with pytest.raises(BadKey):
                 act(Key(KEY.bucket, ""))
         assert bucket.bucket(KEY.bucket)
+
+
+def test_a_front_says_of_a_bucket_what_the_remote_says(complaints: list[str]) -> None:
+    def asked(port: int, method: str, target: str) -> tuple[int, bytes]:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            connection.request(method, target)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    with Service(MemoryBackend(), complaints) as remote:
+        for secret, status, code in ((SECRET_KEY, 404, b"NoSuchBucket"), ("wrong", 403, b"AccessDenied")):
+            options = RemoteOptions(remote.endpoint, region=REGION, access_key=ACCESS_KEY, secret_key=secret)
+            with closing(open_remote(options)) as backend, Service(backend, complaints, anonymous=True) as front:
+                assert asked(front.port, "HEAD", "/bucket") == (status, b"")
+                found, body = asked(front.port, "GET", "/bucket?location")
+                assert found == status and code in body

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from s4raw import cli
+from s4raw.errors import Refused
 from s4raw.keys import Key
 from s4raw.objects.base import Attributes
 from s4raw.objects.memory import MemoryBackend
@@ -18,11 +19,17 @@ from s4raw.queue.queue import Queue
 from .service import ACCESS_KEY, SECRET_KEY, Service
 
 
-def ask(service, query):
+def ask(service, query, body=None):
     with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)) as connection:
-        connection.request("GET", f"/?s4raw-queue{query}")
+        connection.request("GET" if body is None else "POST", f"/?s4raw-queue{query}", body)
         answer = connection.getresponse()
         return answer.status, answer.read()
+
+
+def do(service, **what):
+    status, body = ask(service, "", json.dumps(what))
+    assert status == 200, body
+    return json.loads(body)
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def test_the_queue_tells_what_it_holds(queue, tmp_path, complaints):
     backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
     for name, kind in [("a/1", TAG), ("a/1", DELETE), ("b", DELETE), ("a/2\n", TAG)]:
         queue.add(Order("", Key("bucket", name), kind, attributes=Attributes(tags={"a": "1"} if kind == TAG else {})))
-    with Service(backend, complaints, anonymous=True, undelivered=backend.undelivered) as service:
+    with Service(backend, complaints, anonymous=True, queue=queue) as service:
         status, body = ask(service, "&max-keys=3")
         found = json.loads(body)
         assert status == 200 and found["more"] is True
@@ -54,17 +61,43 @@ def test_the_queue_tells_what_it_holds(queue, tmp_path, complaints):
     backend.close()
 
 
+def test_the_queue_does_what_it_is_asked_and_says_what_it_could_not(queue, tmp_path, complaints):
+    backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
+    for name in ("old", "a/1", "a/1", "b"):
+        queue.add(Order("", Key("bucket", name), DELETE))
+    with Service(backend, complaints, anonymous=True, queue=queue) as service:
+        assert do(service, do="flush", wait=0) == {"empty": False}
+        flying = queue.take(lambda: False)
+        assert json.loads(ask(service, "")[1])["entries"][0]["state"] == "in flight"
+        parked = queue.take(lambda: False)
+        queue.park(parked.id, Refused("never"))
+        shown = [(entry["id"], entry["state"]) for entry in json.loads(ask(service, "&max-keys=2")[1])["entries"]]
+        assert shown == [(parked.id, "parked"), (flying.id, "in flight")], "what is parked is not overlooked"
+        assert do(service, do="drop", ids=[flying.id, 99], places=["bucket/a/1"]) == {
+            "count": 2,
+            "left": [{"id": 99, "error": "it is not in the queue"}, {"id": flying.id, "error": "it is in flight"}],
+        }
+        queue.failed(flying.id, Refused("no"), 60.0)
+        assert do(service, do="retry", places=["bucket/old"]) == {"count": 1, "left": []}
+        for wrong in ["", "{", "[]", "null", "{}", '{"do":1}', '{"do":"drop"}', '{"do":"drop","places":["bucket"]}']:
+            status, body = ask(service, "", wrong)
+            assert status == 400 and b"<Code>Invalid" in body, wrong
+        assert len(queue.entries()) == 2
+    backend.close()
+
+
 def test_without_a_queue_there_is_none_to_tell_of(complaints):
     with Service(MemoryBackend(), complaints, anonymous=True) as service:
-        status, body = ask(service, "")
-        assert status == 501 and b"NotImplemented" in body
+        for asked in (None, '{"do":"retry"}'):
+            status, body = ask(service, "", asked)
+            assert status == 501 and b"NotImplemented" in body
     complaints.clear()
 
 
 def test_who_does_not_sign_is_told_nothing(queue, tmp_path, complaints):
     backend = QueuedBackend(MemoryBackend(), queue, str(tmp_path / "queue" / "s3"))
-    with Service(backend, complaints, undelivered=backend.undelivered) as service:
-        assert ask(service, "")[0] == 403
+    with Service(backend, complaints, queue=queue) as service:
+        assert ask(service, "")[0] == ask(service, "", '{"do":"drop","all":true}')[0] == 403
     backend.close()
 
 
@@ -73,7 +106,7 @@ def test_a_key_says_nothing_to_a_terminal(queue, tmp_path, complaints, monkeypat
     queue.add(Order("", Key("bucket", "a\n\x1b[2Jé"), DELETE))
     monkeypatch.setenv("S3D_ACCESS_KEY", ACCESS_KEY)
     monkeypatch.setenv("S3D_SECRET_KEY", SECRET_KEY)
-    with Service(backend, complaints, undelivered=backend.undelivered) as service:
+    with Service(backend, complaints, queue=queue) as service:
         assert cli.main(["s3", "status", "--endpoint", f"http://127.0.0.1:{service.port}"]) == 0
-    assert "pending:     delete bucket/a\\n\\x1b[2Jé 0 bytes" in capsys.readouterr().out
+    assert "pending:     1 delete bucket/a\\n\\x1b[2Jé 0 B, " in capsys.readouterr().out
     backend.close()

@@ -223,6 +223,25 @@ def test_whose_tags_the_remote_does_not_tell_is_written_to_all_the_same(front):
     assert dict(front.backend.bucket("other").tags) == {}
 
 
+def test_a_bucket_that_may_not_be_looked_at_is_written_to_and_said_to_be_forbidden(front):
+    denied = Refused("Access Denied")
+    denied.http = 403
+
+    def refused(name):
+        raise denied
+
+    front.remote.create_bucket("other")
+    front.remote.bucket = refused
+    with pytest.raises(Refused):
+        front.backend.bucket("other")
+    assert front.backend.create_bucket("other") is False
+    front.backend.tag_bucket("other", {"a": "1"})
+    put(front.backend, Key("other", "key"), b"x")
+    del front.remote.bucket
+    front.deliver()
+    assert read(front.remote, Key("other", "key")) == b"x"
+
+
 def reopened(front, limits):
     """The same queue, with limits, at which it refuses."""
     front.close()

@@ -17,12 +17,13 @@ from s4raw.objects.base import Attributes, Info
 from s4raw.objects.sources import FileSource
 from s4raw.push.aliases import Aliases, Place, parse_alias, read_places
 from s4raw.push.deliveries import Deliveries, Delivery
-from s4raw.push.protocol import Flush, List, parse
+from s4raw.push.protocol import List, parse
 from s4raw.push.roots import Roots
 from s4raw.push.spread import spread
 from s4raw.push.systemd import Notifier
 from s4raw.push.transfers import Transfers
 from s4raw.push.uploader import Uploader
+from s4raw.queue.asking import Flush
 from s4raw.queue.backlog import AWAY_AFTER
 from s4raw.queue.entries import DELETE, TAG, Limits, Order
 from s4raw.queue.queue import Queue
@@ -207,7 +208,7 @@ def test_who_watches_an_entry_after_it_was_stored_is_told_its_etag(tmp_path):
 
 
 def test_a_snapshot_that_waits_for_room_is_kept_and_the_one_that_is_not_let_in_is_deleted(tmp_path, monkeypatch):
-    monkeypatch.setattr("s4raw.push.uploader.SLICE_SECONDS", 0.01)
+    monkeypatch.setattr("s4raw.queue.room.PATIENCE_SECONDS", 0.01)
     queue = Queue(str(tmp_path / "queue"), Limits(files=1))
     try:
         uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
@@ -252,8 +253,7 @@ def test_an_attempt_that_failed_before_anybody_watched_is_seen(tmp_path):
 
 
 def test_a_large_file_that_waits_for_room_is_not_overtaken_by_small_ones(tmp_path, monkeypatch):
-    for module in ("queue.room.PATIENCE_SECONDS", "push.uploader.SLICE_SECONDS"):
-        monkeypatch.setattr(f"s4raw.{module}", 0.001)
+    monkeypatch.setattr("s4raw.queue.room.PATIENCE_SECONDS", 0.001)
     asked = threading.Semaphore(0)
     queue = Queue(str(tmp_path / "queue"), Limits(size=100))
     uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
@@ -269,7 +269,7 @@ def test_a_large_file_that_waits_for_room_is_not_overtaken_by_small_ones(tmp_pat
         for number, size in enumerate((90, 20), 1):
             threads.append(threading.Thread(target=accept, args=(size,)))
             threads[-1].start()
-            wait_for(lambda number=number: len(queue._room._waiting) == number or len(queue.entries()) > 1)
+            wait_for(lambda number=number: len(queue.room._waiting) == number or len(queue.entries()) > 1)
         for _ in range(20):
             assert asked.acquire(timeout=20)
         assert [entry.order.size for entry in queue.entries()] == [60]
@@ -281,6 +281,26 @@ def test_a_large_file_that_waits_for_room_is_not_overtaken_by_small_ones(tmp_pat
         queue.close()
         for thread in threads:
             thread.join()
+
+
+def test_who_waits_for_room_hears_at_once_that_the_uploader_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr("s4raw.queue.room.PATIENCE_SECONDS", 3600.0)
+    (tmp_path / "file").write_bytes(b"data")
+    queue = Queue(str(tmp_path / "queue"), Limits(files=1))
+    uploader = Uploader(queue, Aliases({"": Place(ring=str(conf(tmp_path)))}), Roots())
+    pushes = [parse(b"%b a/b/k%d" % (os.fsencode(tmp_path / "file"), number)) for number in range(2)]
+    outcomes = []
+    waiting = threading.Thread(target=lambda: outcomes.extend(uploader.accept(pushes, lambda: True)))
+    waiting.start()
+    try:
+        wait_for(lambda: queue.room._waiting)
+        uploader.stop()
+        waiting.join(20)
+        assert [str(each) for each in outcomes[1:]] == ["the uploader is stopping"]
+        assert [str(each) for each in uploader.accept(pushes, lambda: True)] == ["the uploader is stopping"] * 2
+    finally:
+        queue.close()
+        waiting.join()
 
 
 def test_what_waits_behind_a_parked_file_says_so(tmp_path):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from s4raw.errors import BadKey
 from s4raw.keys import Key
 from s4raw.push import protocol
-from s4raw.push.protocol import MAX_LINE, Drop, Flush, Lines, List, Malformed, Push, Retry, Status, parse
+from s4raw.push.protocol import MAX_LINE, Lines, List, Malformed, Push, Status, parse
+from s4raw.queue.asking import Drop, Flush, Retry
 
 OLD = b"/data/file.fits archive/bucket/dir/file.fits"
 NEW = b'{"file":"/data/a b.fits","to":"archive/bucket/a b","ack":"queued"}'
@@ -39,8 +40,12 @@ VECTORS = [
     (b'{"do":"retry","ids":[1,2]}', Retry([1, 2])),
     (b'{"do":"drop","ids":[3]}', Drop([3])),
     (b'{"do":"drop","all":true}', Drop(None)),
+    (b'{"do":"drop","failed":true}', Drop(None, (), True)),
+    (b'{"do":"drop","places":["a/b/k"]}', Drop([], ("a/b/k",))),
+    (b'{"do":"retry","ids":[1],"places":["a/b/k"]}', Retry([1], ("a/b/k",))),
     (b'{"do":"flush"}', Flush(None)),
     (b'{"do":"flush","wait":0}', Flush(0)),
+    (b'{"do":"flush","hurry":false}', Flush(None, False)),
 ]
 GARBAGE = [
     b"",
@@ -92,6 +97,10 @@ GARBAGE = [
     b'{"do":"drop"}',
     b'{"do":"drop","ids":[1],"all":true}',
     b'{"do":"drop","ids":["1"]}',
+    b'{"do":"drop","places":[1]}',
+    b'{"do":"drop","places":["a/b/k"],"all":true}',
+    b'{"do":"drop","failed":true,"all":true}',
+    b'{"do":"drop"}',
     b'{"do":"drop","ids":[true]}',
     b'{"do":"drop","ids":[99999999999999999999999]}',
     b'{"do":"flush","wait":"long"}',

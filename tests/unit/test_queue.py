@@ -307,30 +307,43 @@ def test_a_commit_that_fails_is_told_to_all_who_wait_for_it_and_the_next_one_wor
     assert len(queue.entries()) == 1
 
 
-def test_the_format_is_that_of_version_1(tmp_path):
+def test_the_format_is_that_of_version_2(tmp_path):
     order = Order(
         *("x", Key("b", "é"), PUT, b"/q/spool/0a", True, Identity(1, 2, 3, 4, 5)),
-        *(Attributes("e", {"h": "1"}, {"m": "ü"}, {}, {"SHA1": "s"}, "COMPOSITE", [Part(1, 3)]), 7),
+        *(Attributes("e", {"h": "1"}, {"m": "ü"}, {}, {"SHA1": "s"}, "COMPOSITE", [Part(1, 3)]), 7, "1.1 d"),
     )
     assert encode(order) == (
         *(0, 0, "x", "b", "é", "put", b"0a", 1, 3, "1 2 3 4 5"),
         '["e",{"h":"1"},{"m":"ü"},{},{"SHA1":"s"},"COMPOSITE",[[1,3,"",{},0]]]',
-        7,
+        *(7, "1.1 d"),
     )
-    assert encode(deletion()) == (0, 0, "", "b", "k", "delete", b"", 0, 0, "", "", 0)
+    assert encode(deletion()) == (0, 0, "", "b", "k", "delete", b"", 0, 0, "", "", 0, "")
     with opened(tmp_path / "q"):
         pass
     with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
         columns = [(name, kind) for _, name, kind, *_ in database.execute("PRAGMA table_info(entries)")]
         numbers = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
     database.close()
-    assert numbers == [0x73345155, 1]
+    assert numbers == [0x73345155, 2]
     assert columns == [
         *(("id", "INTEGER"), ("created_ns", "INTEGER"), ("alias", "TEXT"), ("bucket", "TEXT"), ("name", "TEXT")),
         *(("kind", "TEXT"), ("path", "BLOB"), ("spooled", "INTEGER"), ("size", "INTEGER"), ("identity", "TEXT")),
         *(("attributes", "TEXT"), ("max_attempts", "INTEGER"), ("attempts", "INTEGER"), ("retry_at_ns", "INTEGER")),
-        *(("parked", "INTEGER"), ("error", "TEXT")),
+        *(("parked", "INTEGER"), ("error", "TEXT"), ("via", "TEXT")),
     ]
+
+
+def test_a_queue_of_version_1_goes_on(tmp_path):
+    with opened(tmp_path / "q") as queue:
+        kept = queue.add(stored(queue, "k", b"body"))
+    with sqlite3.connect(tmp_path / "q" / "queue.db") as database:
+        database.executescript("ALTER TABLE entries DROP COLUMN via; PRAGMA user_version = 1;")
+    database.close()
+    for count in (1, 2):
+        with opened(tmp_path / "q") as queue:
+            assert queue.entries()[0] == kept
+            queue.add(deletion()._replace(via="1.1 d"))
+            assert [entry.order.via for entry in queue.entries()] == ["", *["1.1 d"] * count]
 
 
 # -- order
@@ -727,14 +740,14 @@ def test_who_waits_for_room_is_let_in_in_turn(tmp_path, threads):
         orders = [stored(queue, "1", b"x" * 90), stored(queue, "2", b"x" * 10), stored(queue, "3", b"x" * 10)]
         for number, order in enumerate(orders, 1):
             threads.start(queue.add, order)
-            wait_for(lambda number=number: len(queue._room._waiting) == number)
+            wait_for(lambda number=number: len(queue.room._waiting) == number)
         assert len(queue.entries()) == 1, "nobody overtakes, although the small ones would fit"
         queue.delivered(queue.take(never).id)
         wait_for(lambda: len(queue.entries()) == 2)
-        assert len(queue._room._waiting) == 1
+        assert len(queue.room._waiting) == 1
         queue.delivered(queue.take(never).id)
         threads.join()
-        assert queue._room._count == queue._room._size == 0
+        assert queue.room._count == queue.room._size == 0
 
 
 def test_who_is_asked_whether_to_wait_on_keeps_the_turn_and_who_will_not_gives_it_up(tmp_path, threads, monkeypatch):
@@ -751,9 +764,9 @@ def test_who_is_asked_whether_to_wait_on_keeps_the_turn_and_who_will_not_gives_i
         queue.add(stored(queue, "0", b"x" * 60))
         for number, name in enumerate(answers, 1):
             threads.start(queue.reserve, 90, None, lambda name=name: patience(name))
-            wait_for(lambda number=number: len(queue._room._waiting) == number)
+            wait_for(lambda number=number: len(queue.room._waiting) == number)
         threads.start(queue.reserve, 10)
-        wait_for(lambda: len(queue._room._waiting) == 3)
+        wait_for(lambda: len(queue.room._waiting) == 3)
         for _ in range(10):
             assert asked.acquire(timeout=20)
         assert not threads.results, "the small one would fit"
@@ -763,7 +776,7 @@ def test_who_is_asked_whether_to_wait_on_keeps_the_turn_and_who_will_not_gives_i
         )
         assert (type(full), type(left), room.size) == (QueueFull, BadKey, 10)
         room.release()
-        assert queue._room._count == queue._room._size == 0
+        assert queue.room._count == queue.room._size == 0
 
 
 def test_one_order_that_is_larger_than_the_limit_is_let_in_alone(tmp_path):
@@ -894,10 +907,10 @@ def test_closing_tells_all_who_wait(tmp_path, threads):
         threads.start(queue.wait, entry.id)
         threads.start(queue.add, deletion("b"))
         threads.start(queue.flush)
-        wait_for(lambda: queue._outcomes._waiters and queue._room._waiting)
+        wait_for(lambda: queue._outcomes._waiters and queue.room._waiting)
         queue.close()
         results = threads.join()
-        assert sorted(map(str, results)) == ["False", "the queue was closed", "the queue was closed"]
+        assert sorted(map(str, results)) == ["False", "the queue is closed", "the queue was closed"]
         queue.close()
         spooled = Order("", key("c"), path=b"/spool/file", spooled=True)
         for call in (

@@ -368,6 +368,32 @@ def test_an_order_for_which_somebody_waits_is_tried_although_the_remote_is_away(
     assert queue.gauges()[4:] == (0, 60, 60, 0, 30)
 
 
+def test_of_each_alias_so_many_are_in_flight_and_no_more_also_while_it_is_away():
+    backlog = Backlog()
+    for number in range(1, 41):
+        backlog.add(encode(deletion(str(number), "away" if number % 4 else ""))._replace(id=number))
+
+    def take(now=0.0):
+        return [item.row.id for item in iter(lambda: backlog.take(now, 3), None)]
+
+    assert take() == [1, 2, 3, 4, 8, 12]
+    for id in (2, 4):
+        backlog.remove(backlog.get(id))
+    assert take() == [5, 16]
+    for _ in range(AWAY_AFTER):
+        backlog.unreachable(backlog.get(1), 0.0)
+    backlog.hasten(backlog.get(6))
+    assert take(100.0) == [] and backlog.next_due(3) is None  # nobody is to wake up for what cannot be tried
+    backlog.put_back(backlog.get(1), State(), 1e9)
+    assert take(100.0) == [6]  # for which somebody waits
+    backlog.remove(backlog.get(3))
+    assert take(100.0) == [7]  # which is tried, and no other
+    backlog.remove(backlog.get(5))
+    assert take(100.0) == [] and backlog.next_due(3) == 1e9
+    backlog.reachable("away")
+    assert take(100.0) == [1]
+
+
 def test_a_remote_that_is_away_is_tried_less_and_less_often_until_it_answers():
     backlog = Backlog()
     for number in range(1, 41):

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from email.utils import formatdate
+from functools import partial
 
 import pytest
 from conftest import wait_for
@@ -36,6 +38,8 @@ from s4raw.objects.remote import RemoteOptions, open_remote
 from s4raw.objects.sources import FileSource
 from s4raw.remote import service
 from s4raw.remote.credentials import Account
+from s4raw.s3 import signing
+from s4raw.via import VIA
 
 ETAG = {"ETag": '"0123"'}
 NEW = Conditions(if_none_match=["*"])
@@ -176,6 +180,7 @@ def test_there_is_an_end_to_attempts(file, failing):
         (error(403, "AccessDenied"), Refused, "AccessDenied"),
         (error(400, "EntityTooLarge"), Refused, "EntityTooLarge"),
         (error(501, "NotImplemented"), Refused, "NotImplemented"),
+        (error(508, "LoopDetected"), Refused, "LoopDetected"),
         (error(412, "PreconditionFailed"), PreconditionFailed, ""),
         (error(507, "InsufficientStorage"), DiskFull, ""),
         (says(403, b"", {}), Refused, ""),
@@ -378,6 +383,19 @@ def test_a_bucket_that_may_not_be_looked_at_is_not_said_to_be_made():
     with remote(*acts) as (server, backend), pytest.raises(Refused, match="why") as raised:
         backend.create_bucket(KEY.bucket)
     assert raised.value.s3_code == "BucketAlreadyExists" and server.methods() == ["HEAD", "PUT"]
+
+
+@pytest.mark.parametrize("status", [403, 501])
+def test_what_is_said_of_a_bucket_is_what_the_remote_says(status):
+    with remote(says(status, b"", {})) as (_, backend), pytest.raises(Refused) as raised:
+        backend.bucket(KEY.bucket)
+    assert raised.value.http == status
+
+
+def test_a_bucket_that_may_not_be_looked_at_may_be_written_to():
+    with remote(says(403, b"", {}), says()) as (server, backend):
+        backend.put(KEY, Body(b"x"))
+    assert server.methods() == ["HEAD", "PUT"]
 
 
 DONE = says(200, xml("CompleteMultipartUploadResult", "<ETag>&quot;x-1&quot;</ETag>"))
@@ -732,6 +750,69 @@ def test_a_wrong_region_is_learned():
     with remote(says(400, why), says(200, buckets), max_attempts=1) as (server, backend):
         assert [*backend.buckets()] == []
     assert [request.headers["authorization"].split("/")[2] for request in server.asked] == ["us-east-1", "b-1"]
+
+
+def at(ahead):
+    """A time in that many seconds, as answers say it."""
+    return {"Date": formatdate(time.time() + ahead, usegmt=True)}
+
+
+def clocks(server):
+    """By how many minutes the clocks are ahead that requests were signed by."""
+    return [round((signing.seconds_of(asked.headers["x-amz-date"]) - time.time()) / 60) for asked in server.asked]
+
+
+@pytest.mark.parametrize("ahead", [-3600, 20 * 60, 86400 * 400])
+def test_who_is_refused_for_his_clock_goes_by_that_of_the_server(file, ahead):
+    body = os.urandom(100_000)
+    with remote(error(403, "RequestTimeTooSkewed", at(ahead)), says(), max_attempts=1) as (server, backend):
+        for _ in range(2):
+            backend.put(KEY, file(body))
+    assert clocks(server) == [0, ahead / 60, ahead / 60]
+    assert [asked.body for asked in server.asked] == [body] * 3
+
+
+def test_who_is_refused_without_a_reason_goes_by_the_clock_of_the_server_if_it_is_another():
+    with remote(says(403, b"", at(3600)), says(), max_attempts=1) as (server, backend):
+        backend.head(KEY)
+        assert clocks(server) == [0, 60]
+    with remote(says(403, b"", at(0)), max_attempts=1) as (server, backend), pytest.raises(Refused):
+        backend.head(KEY)
+    assert server.methods() == ["HEAD"]
+
+
+@pytest.mark.parametrize(
+    ("told", "minutes"),
+    [(partial(at, 3600), [0, 60, 60]), (partial(at, 0), [0, 0]), (dict, [0, 0]), (lambda: {"Date": "now"}, [0, 0])],
+    ids=["other", "same", "none", "broken"],
+)
+def test_a_server_that_minds_any_clock_is_asked_once_more_at_most(file, told, minutes):
+    with remote(error(403, "RequestTimeTooSkewed", told())) as (server, backend):
+        for _ in range(2):
+            with pytest.raises(Refused, match="RequestTimeTooSkewed"):
+                backend.put(KEY, file(b"x"))
+    assert clocks(server) == minutes
+
+
+def test_a_body_that_comes_once_is_not_sent_again_for_a_clock_but_the_next_is_right():
+    bodies = [Body(LONG), Body(LONG)]
+    with remote(says(), error(403, "RequestTimeTooSkewed", at(3600)), says(), max_attempts=1) as (server, backend):
+        with pytest.raises(Refused):
+            backend.put(KEY, bodies[0])
+        backend.put(KEY, bodies[1])
+    assert clocks(server) == [0, 0, 60] and server.asked[2].body == LONG
+
+
+def test_the_parts_of_an_upload_tell_through_whom_it_came(file):
+    with remote(uploads(), via="me", **MULTIPART) as (server, backend):
+        token = VIA.set("1.1 client")
+        try:
+            backend.put(KEY, file(LONG))
+        finally:
+            VIA.reset(token)
+        backend.delete(KEY)
+    *sent, alone = (asked.headers["via"] for asked in server.asked)
+    assert len(sent) == 4 and {*sent} == {"1.1 client, 1.1 me"} and alone == "1.1 me"
 
 
 def test_a_listing_that_does_not_go_on_is_an_error():

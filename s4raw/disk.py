@@ -25,7 +25,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from s4raw import places
 from s4raw.errors import BadKey, ConfError, DiskFull, S4Error, StoreError
 from s4raw.keys import Key
 from s4raw.places import Places
@@ -37,6 +36,7 @@ JOB_VARIABLE = "S4RAW_DATA"  # in the environment of every command: the data dir
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_SWEEPS = 10
 _PROBE = "user.s4raw.probe"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHY = 0x80086601, 0x40086602, 0x20000  # linux/fs.h: FS_IOC_GETFLAGS, FS_TOPDIR_FL
 
 
@@ -136,9 +136,9 @@ class DataDirectory:
 
     def _open_all(self) -> None:
         self.root = self._keep(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        self.tmp = self._keep(os.open(self.tmp_path, places.DIRECTORY))
-        self._drafts = self._keep(os.open(DRAFTS, places.DIRECTORY, dir_fd=self.root))
-        self.places = Places(self.root, self._drafts, self._keep)
+        self.tmp = self._keep(os.open(self.tmp_path, _DIRECTORY))
+        self._drafts = self._keep(os.open(DRAFTS, _DIRECTORY, dir_fd=self.root))
+        self.places = Places(self.root, self._drafts)
 
     def identity(self) -> bytes:
         """What no other directory has, as long as this machine runs: the same for all who mean this one."""

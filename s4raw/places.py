@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 LOOK_EVERY = 32  # new files, before it is looked again how long one takes
 SLOW_NS = 25_000  # of the processor's time; as a rule it is 8,000
 MAX_PLACES = 32  # ext4 lays directories out in as many parts of a disk of 64 GB
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+_UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Places:
@@ -23,13 +21,12 @@ class Places:
     directory, in another part of the disk. They are linked where they belong all the same.
     """
 
-    def __init__(self, root: int, directory: int, keep: Callable[[int], int]) -> None:
-        """Others are made in ``directory``; whoever owns both is told of descriptors to close, by ``keep``."""
+    def __init__(self, root: int, directory: int) -> None:
+        """``root`` and ``directory``, in which the others are made, are descriptors that stay the caller's."""
         self._root = root
         self._directory = directory
-        self._keep = keep
-        self._current = root
-        self._others: list[int] = []
+        self._current = (root, ".")
+        self._others: list[str] = []
         self._moves = 0
         self._left = LOOK_EVERY
 
@@ -46,10 +43,11 @@ class Places:
         return fd
 
     def _open(self) -> int:
+        parent, name = self._current
         try:
-            return os.open(".", _UNNAMED, 0o600, dir_fd=self._current)
-        except (FileNotFoundError, PermissionError):  # somebody has removed the directory
-            self._current = self._root
+            return os.open(name, _UNNAMED, 0o600, dir_fd=parent)
+        except (FileNotFoundError, NotADirectoryError):  # somebody has removed the directory
+            self._current = (self._root, ".")
             return os.open(".", _UNNAMED, 0o600, dir_fd=self._root)
 
     def _move(self) -> None:
@@ -58,8 +56,8 @@ class Places:
             if len(self._others) < MAX_PLACES:
                 name = os.urandom(8).hex()  # ext4 begins its search where a digest of the name says
                 os.mkdir(name, 0o700, dir_fd=self._directory)
-                self._others.append(self._keep(os.open(name, DIRECTORY, dir_fd=self._directory)))
-            self._current = self._others[self._moves % len(self._others)]
+                self._others.append(name)
+            self._current = (self._directory, self._others[self._moves % len(self._others)])
             self._moves += 1
             if self._moves % MAX_PLACES:
                 self._left = 2  # the first file there may have to wait for the disk

@@ -264,7 +264,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("metrics", "queue.entries", "queue.measured", "queue.pusher", "queue.queue", "queue.upkeep", "s3.pages"),
     },
     "s3.session": {"errors", "log", "net", "processors", "serving", "s3.http"},
-    "s3.session": {"errors", "log", "net", "serving", "s3.http"},
     "s3.pages": {"log", "net", "serving", "s3.http", "s3.session"},
     "s3.daemon": {
         *("errors", "handshake", "log", "net", "ring", "running", "serving"),

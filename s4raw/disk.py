@@ -6,6 +6,7 @@
     ROOT/_lock          locked by the server that uses the directory
     ROOT/_removals      locked, shared, while a key is deleted; alone, while a file makes way for a directory
     ROOT/_tmp/...       one directory for each running command; swept at start
+    ROOT/_drafts/...    empty directories that lie far from each other on the disk (see ``places``); swept at start
 
 ``disk_errors`` is the one place that turns OSError into this package's errors.
 """
@@ -26,13 +27,16 @@ from contextlib import contextmanager, suppress
 
 from s4raw.errors import BadKey, ConfError, DiskFull, S4Error, StoreError
 from s4raw.keys import Key
+from s4raw.places import Places
 from s4raw.syscalls import exchange
 
 FORMAT = "s4raw 2\n"
+DRAFTS = "_drafts"
 JOB_VARIABLE = "S4RAW_DATA"  # in the environment of every command: the data directory of the server that runs it
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_SWEEPS = 10
 _PROBE = "user.s4raw.probe"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHY = 0x80086601, 0x40086602, 0x20000  # linux/fs.h: FS_IOC_GETFLAGS, FS_TOPDIR_FL
 
 
@@ -65,14 +69,14 @@ def disk_error(error: OSError, key: Key | None = None) -> S4Error:
 class Draft:
     """A ``with`` block that has an unnamed file. (A generator would do, in three times the time.)"""
 
-    __slots__ = ("_directory", "_fd")
+    __slots__ = ("_fd", "_places")
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, places: Places) -> None:
+        self._places = places
 
     def __enter__(self) -> int:
         with disk_errors():
-            self._fd = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._fd = self._places.new_file()
         return self._fd
 
     def __exit__(self, *_: object) -> None:
@@ -89,7 +93,8 @@ class DataDirectory:
         self._descriptors: list[int] = []
         try:
             os.makedirs(self.tmp_path, exist_ok=True)
-            self._open_both()
+            os.makedirs(os.path.join(self.path, DRAFTS), exist_ok=True)
+            self._open_all()
             os.close(self._open("_removals"))
             self._spread()
             self._take_lock()
@@ -109,11 +114,12 @@ class DataDirectory:
         It looks for a free inode near the directory of a new file, and passes over all that were freed in the last five
         minutes, one by one: after 8,000 keys were deleted a new file beside them takes ten times as long.
         """
-        with suppress(OSError):  # another file system
-            flags = bytearray(8)
-            fcntl.ioctl(self.tmp, _GET_FLAGS, flags)
-            wanted = int.from_bytes(flags[:4], sys.byteorder) | _TOP_OF_HIERARCHY
-            fcntl.ioctl(self.tmp, _SET_FLAGS, wanted.to_bytes(4, sys.byteorder) + flags[4:])
+        for directory in (self.tmp, self._drafts):
+            with suppress(OSError):  # another file system
+                flags = bytearray(8)
+                fcntl.ioctl(directory, _GET_FLAGS, flags)
+                wanted = int.from_bytes(flags[:4], sys.byteorder) | _TOP_OF_HIERARCHY
+                fcntl.ioctl(directory, _SET_FLAGS, wanted.to_bytes(4, sys.byteorder) + flags[4:])
 
     @classmethod
     def visit(cls, path: str) -> DataDirectory:
@@ -122,15 +128,17 @@ class DataDirectory:
         data.path, data._descriptors = path, []
         data.tmp_path = os.path.join(path, "_tmp")
         try:
-            data._open_both()
+            data._open_all()
         except OSError:
             data.close()
             raise
         return data
 
-    def _open_both(self) -> None:
+    def _open_all(self) -> None:
         self.root = self._keep(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        self.tmp = self._keep(os.open(self.tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        self.tmp = self._keep(os.open(self.tmp_path, _DIRECTORY))
+        self._drafts = self._keep(os.open(DRAFTS, _DIRECTORY, dir_fd=self.root))
+        self.places = Places(self.root, self._drafts)
 
     def identity(self) -> bytes:
         """What no other directory has, as long as this machine runs: the same for all who mean this one."""
@@ -228,8 +236,9 @@ class DataDirectory:
         for _ in range(MAX_SWEEPS):
             if not self._kill_orphans():  # one that was killed may have forked meanwhile
                 break
-        for name in os.listdir(self.tmp):
-            remove_tree(os.path.join(self.tmp_path, name))
+        for directory in (self.tmp_path, os.path.join(self.path, DRAFTS)):
+            for name in os.listdir(directory):
+                remove_tree(os.path.join(directory, name))
 
     def _kill_orphans(self) -> int:
         marker, killed = f"{JOB_VARIABLE}={self.path}".encode(), 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from s4raw import workers
+from s4raw import processors, workers
 from s4raw.log import Log
 from s4raw.net import Socket
 from s4raw.syscalls import spread_waiters
@@ -45,19 +46,36 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_DESCRIPTORS), most))
 
 
-def run(listener: Socket, serve: Serve, *, count: int, lifeline: int | None, grace_seconds: float, log: Log) -> None:
+def run(
+    listener: Socket,
+    serve: Serve,
+    *,
+    count: int,
+    lifeline: int | None,
+    grace_seconds: float,
+    log: Log,
+    settled: bool = False,
+) -> None:
     """Serve in ``count`` processes until SIGTERM, SIGINT or the end of ``lifeline``, then drain.
 
     ``serve`` is called in each of them; ``listener`` is closed in the end. What still runs after ``grace_seconds`` is
-    cut off.
+    cut off. ``settled`` processes run on a processor each, but for what roams (see ``processors``).
     """
     balance = workers.Balance(count)
+    first = os.getpid()  # so that several daemons do not all share one processor
 
     def work(number: int, lifeline: int | None) -> None:
         gc.freeze()  # what is here by now stays,
         gc.set_threshold(GARBAGE)  # and requests leave next to no cycles: looking often takes 9% of a small get
         spread_waiters(FUTEX_SLOTS)
-        acceptor = serve(lifeline, partial(balance.set, number), partial(balance.is_least, number))
+        if settled:
+            processors.settle(first + number)
+
+        def may_accept() -> bool:
+            processors.come_home()  # it shares the processor with the threads that it hands connections to
+            return balance.is_least(number)
+
+        acceptor = serve(lifeline, partial(balance.set, number), may_accept)
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: acceptor.stop())
         acceptor.run()

@@ -76,7 +76,7 @@ class Store:
 
     def draft(self) -> Draft:
         """An unnamed, empty file on the store's disk: a descriptor to write a key to. It is gone unless published."""
-        return Draft(self.data.path)
+        return Draft(self.data.places)
 
     def publish(self, fd: int, key: Key, record: Record | None) -> None:
         """Make the file behind ``fd`` the key, in one step. Raises KeyExists, BadKey, DiskFull, StoreError.

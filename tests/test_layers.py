@@ -31,13 +31,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net": {"record", "errors", "wire"},
     "handshake": {"errors", "wire", "net", "ring"},
     "serving": {"log", "net"},
+    "processors": set(),
     # the disk
     "layout": {"keys"},
     "syscalls": set(),
     "tree": {"layout", "syscalls"},
     "children": {"record", "layout", "tree"},
     "walking": {"keys", "layout", "tree", "children"},
-    "disk": {"errors", "keys", "syscalls"},
+    "places": set(),
+    "disk": {"errors", "keys", "places", "syscalls"},
     "placing": {"layout", "tree"},
     "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "placing", "walking", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
@@ -95,7 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
-    "running": {"log", "net", "syscalls", "workers"},
+    "running": {"log", "net", "processors", "syscalls", "workers"},
     "unix": {"errors", "net"},
     "metrics": set(),
     "local": {"errors", "net", "ring", "client"},
@@ -193,7 +195,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "s3.policy": {"s3", "s3.errors", "s3.credentials", "s3.signing", "s3.sigv2", "s3.sigv4"},
     # S3: what its clients say
     "s3.head": set(),
-    "s3.incoming": {"errors", "buffers", "net", "s3.head"},
+    "s3.incoming": {"errors", "buffers", "net", "processors", "s3.head"},
     "s3.http": {"errors", "net", "s3.head", "s3.incoming"},
     "s3.tls": {"errors", "net"},
     # S3: our own client
@@ -261,7 +263,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "log", "net", "objects.base", "objects.queued", "objects.remote"),
         *("metrics", "queue.entries", "queue.measured", "queue.pusher", "queue.queue", "queue.upkeep", "s3.pages"),
     },
-    "s3.session": {"errors", "log", "net", "serving", "s3.http"},
+    "s3.session": {"errors", "log", "net", "processors", "serving", "s3.http"},
     "s3.pages": {"log", "net", "serving", "s3.http", "s3.session"},
     "s3.daemon": {
         *("errors", "handshake", "log", "net", "ring", "running", "serving"),

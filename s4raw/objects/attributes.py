@@ -55,15 +55,23 @@ def decode(raw: bytes) -> Attributes:
     return _attributes(_parse(raw))
 
 
-def seal(encoded: bytes, record: Record) -> bytes:
-    """The value of the extended attribute for the content of this record."""
-    return bytes((VERSION,)) + record.digest[:_DIGEST_BYTES] + encoded
+def seal(encoded: bytes, record: Record, inode: int) -> bytes:
+    """The value of the extended attribute for the content of this record, of the file with this inode.
+
+    It says which inode that is, so that no two files have the same. ext4 looks for another file with the same extended
+    attributes, to keep one block for both, and gives the new one back, which may wait for the disk.
+    """
+    return b'%b%b,"i":%d}' % (_head(record), encoded[:-1], inode)
+
+
+def _head(record: Record) -> bytes:
+    return bytes((VERSION,)) + record.digest[:_DIGEST_BYTES]
 
 
 def seal_reference(attributes: Attributes, record: Record, sidecar: str) -> bytes:
     """The same where the attributes are too long for it: what listings need of them, and where they are."""
     fields = _fields(attributes._replace(headers={}, metadata={}, tags={}, parts=()))
-    return seal(_to_json({**fields, _SIDECAR: sidecar}).encode("ascii"), record)
+    return _head(record) + _to_json({**fields, _SIDECAR: sidecar}).encode("ascii")
 
 
 def unseal(raw: bytes | None, record: Record) -> tuple[Attributes, str]:

@@ -109,7 +109,7 @@ def publish(
         status = os.fstat(fd)
         _summarize(fd, status.st_ino, record, attributes)  # first, for it is to have room in the inode
         os.setxattr(fd, RECORD_ATTRIBUTE, record.encode())  # must find room; the attributes have somewhere else to go
-    sidecar = _attach(store, fd, key, record, attributes, _DRAFT_MODE)
+    sidecar = _attach(store, fd, status.st_ino, key, record, attributes, _DRAFT_MODE)
     try:
         with locks.of_key(store, key):
             buckets.keep(store, key.bucket)
@@ -169,7 +169,7 @@ def _look(store: Store, key: Key, conditions: Conditions) -> str:
     return found.sidecar
 
 
-def _attach(store: Store, fd: int, key: Key, record: Record, attributes: Attributes, mode: int) -> str:
+def _attach(store: Store, fd: int, inode: int, key: Key, record: Record, attributes: Attributes, mode: int) -> str:
     """Write an object's attributes to its file; the name of their sidecar, if they need one. Raises DiskFull.
 
     The file has ``mode`` afterwards, or the one it had.
@@ -177,10 +177,8 @@ def _attach(store: Store, fd: int, key: Key, record: Record, attributes: Attribu
     encoded = codec.encode(attributes)
     if len(encoded) <= codec.INLINE_BYTES:
         with suppress(DiskFull), disk_errors(key):  # ext4 with blocks of 1 KiB has less room for extended attributes
-            _set(fd, codec.seal(encoded, record), mode)
+            _set(fd, codec.seal(encoded, record, inode), mode)
             return ""
-    with disk_errors(key):
-        inode = os.fstat(fd).st_ino
     sidecar = sidecars.write(store, key, inode, encoded)
     try:
         with disk_errors(key):
@@ -223,7 +221,9 @@ def tag(store: Store, key: Key, tags: Mapping[str, str]) -> None:
     with locks.of_key(store, key):
         found = find(store, key)
         try:
-            _attach(store, found.fd, key, found.record, found.info.attributes._replace(tags=tags), _KEY_MODE)
+            with disk_errors(key):
+                inode = os.fstat(found.fd).st_ino
+            _attach(store, found.fd, inode, key, found.record, found.info.attributes._replace(tags=tags), _KEY_MODE)
             sidecars.remove(store, found.sidecar)
         finally:
             os.close(found.fd)

@@ -112,7 +112,10 @@ class App:
                 params.pop("X-Amz-Signature", None)
                 if params:  # as a rule, nothing is left
                     request.headers = {**headers_of_query(params), **request.headers}
-        operation = route(method, level, params, "x-amz-copy-source" in request.headers)
+        copies = "x-amz-copy-source" in request.headers
+        operation = route(method, level, params, copies)
+        if copies or method == "POST":
+            connection.roam()
         known[0] = operation.__name__
         if level == OBJECT:
             check_key(key)

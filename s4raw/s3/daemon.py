@@ -91,8 +91,7 @@ def serve(options: Options) -> None:
         else:
             backend, where = open_backend(options)
             held.callback(backend.close)
-        host, port = split_address(options.address)
-        listener = listen(host, port) if options.listen_fd is None else adopt(options.listen_fd)
+        listener = listen(*split_address(options.address)) if options.listen_fd is None else adopt(options.listen_fd)
         own = listener.getsockname()
         if front is not None:
             front.check_address(*own)
@@ -107,6 +106,7 @@ def serve(options: Options) -> None:
             lifeline=options.lifeline_fd,
             grace_seconds=options.grace_seconds,
             log=log,
+            settled=front is None and not options.ring,  # else threads start others, which work for them
         )
 
 

@@ -75,6 +75,7 @@ class HttpConnection(Incoming):
             if len(body) < length:
                 raise self._broken(500, "the file is shorter than it should be")
             return self.respond(status, headers, body)
+        self.roam()
         head = self._compose(status, headers, length)
         self.answered = True
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from s4raw import processors
 from s4raw.buffers import Buffers
 from s4raw.errors import ConnectionLost, PeerTimeout
 from s4raw.net import Stream
@@ -49,6 +50,7 @@ class Incoming:
         self._expected = False  # the client waits for 100 Continue
         self._keep_alive = True
         self._unread = False  # closing at once could destroy the last answer
+        self._roams = False  # this thread may run on any processor
 
     def next_request(self, idle_seconds: float | None = None) -> Request | None:
         """The next request; None when the client has left, or was silent for ``idle_seconds``, or should leave.
@@ -69,6 +71,8 @@ class Incoming:
         self._left = request.length or 0
         self._chunked = request.chunked
         self._expected = request.expects and self.unfinished
+        if self._chunked or self._left > SMALL_BODY:
+            self.roam()
         if request.expects and not self._expected:
             # RFC 9110, 10.1.1, would let us do without; but botocore, told 200 at once, takes the next answer on this
             # connection, which begins with a 100, for another one, and waits for its end until it gives up.
@@ -133,6 +137,12 @@ class Incoming:
             raise HttpError(414, f"the request's target is longer than {limits.target} bytes")
         if len(buffer) - at > limits.head:
             raise HttpError(431, f"the head is longer than {limits.head} bytes")
+
+    def roam(self) -> None:
+        """Have all processors from here to the end of the connection: a request is more than a small one."""
+        if not self._roams:
+            self._roams = True
+            processors.roam()
 
     @property
     def unfinished(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
+from s4raw import processors
 from s4raw.errors import S4Error
 from s4raw.log import Log
 from s4raw.net import Stream
@@ -32,6 +33,7 @@ def serve_connection(
             log("closed", f"client {stream.peer}: {error.message}")
         return
     http = HttpConnection(stream, limits)
+    processors.come_home()
     try:
         while (request := http.next_request()) is not None:
             if not connection.begin():

@@ -12,7 +12,7 @@ from s3_daemon import Daemon, Raw, Reply, s3_daemon, serves
 
 SECRET = b"this is none of the objects"
 PLANTED = ("/bucket/out/secret", "/bucket/out/", "/bucket/link")
-INTERNAL = ("_s3", "_tmp", "_format", "_lock", "_removals", "_place")
+INTERNAL = ("_s3", "_tmp", "_drafts", "_format", "_lock", "_removals", "_place")
 
 # paths as they are sent; none of them leads anywhere but to a key of ``bucket``, or to an error
 TRICKS = (

@@ -289,7 +289,7 @@ def churn_together(root: str, workers: str, steps: str) -> None:
         assert not left_over(root)
         for name in names(store):
             store.remove(Key("b", name))
-        assert sorted(os.listdir(root)) == ["_format", "_lock", "_removals", "_tmp"]
+        assert sorted(os.listdir(root)) == ["_drafts", "_format", "_lock", "_removals", "_tmp"]
 
 
 def churn(store: Store, seed: int, steps: int) -> None:
@@ -378,7 +378,7 @@ def run_out_of_inodes_in_mid_path(root: str) -> None:
             put(store, Key("b", "x/y/z"), b"")
             raise AssertionError("it fits")
         except DiskFull:
-            assert sorted(os.listdir(root)) == ["_format", "_lock", "_removals", "_tmp"]
+            assert sorted(os.listdir(root)) == ["_drafts", "_format", "_lock", "_removals", "_tmp"]
 
 
 def outgrow_the_file_size_limit(root: str) -> None:

@@ -45,7 +45,7 @@ def test_a_data_directory_is_made_where_there_is_none_and_found_again(tmp_path):
             with suppress(FileNotFoundError):
                 assert names(store) == []
     assert (root / "_format").read_text() == "s4raw 2\n"
-    assert sorted(os.listdir(root)) == ["_format", "_lock", "_removals", "_tmp"]
+    assert sorted(os.listdir(root)) == ["_drafts", "_format", "_lock", "_removals", "_tmp"]
 
 
 def test_a_directory_in_use_is_refused_until_its_server_has_gone(root):
@@ -114,9 +114,9 @@ def test_the_place_for_temporary_files_never_lies_elsewhere(tmp_path):
     assert sorted(os.listdir(elsewhere)) == ["directory", "file"]
 
 
-@pytest.mark.parametrize("name", ["_tmp", "_lock", "_removals"])
+@pytest.mark.parametrize("name", ["_tmp", "_drafts", "_lock", "_removals"])
 def test_a_directory_whose_parts_are_something_else_is_refused(tmp_path, name):
-    if name == "_tmp":
+    if name in ("_tmp", "_drafts"):
         (tmp_path / name).touch()
     else:
         (tmp_path / name).mkdir()

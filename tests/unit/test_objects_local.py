@@ -71,6 +71,18 @@ def test_attributes_are_written_as_they_always_were():
     assert codec.decode(b'{"e":"x"}') == Attributes("x")
 
 
+def test_no_two_files_have_the_same_attributes_on_disk_but_what_is_read_of_them_is_the_same(backend):
+    raw, found = set(), []
+    for name in ("a", "b"):
+        put(backend, Key(KEY.bucket, name), b"content")
+        path = backend.store.path(Key(KEY.bucket, name))
+        raw.add(os.getxattr(path, codec.ATTRIBUTE))
+        assert os.getxattr(path, codec.ATTRIBUTE).endswith(b',"i":%d}' % os.stat(path).st_ino)
+        found.append(backend.head(Key(KEY.bucket, name)).attributes)
+    assert len(raw) == 2
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b'{"p":[1]}', b'{"p":[[1]]}', b'{"p":7}'])
 def test_damaged_attributes_are_told(raw):
     with pytest.raises(Corrupt, match="damaged"):

@@ -119,7 +119,7 @@ def test_a_nasty_key_is_a_key_like_any_other(store, tmp_path, name):
         assert Path(store.path(key)).resolve().is_relative_to(tmp_path / "data" / "b")
         store.remove(key)
         assert not store.exists(key)
-        assert sorted(os.listdir(tmp_path / "data")) == ["_format", "_lock", "_removals", "_tmp"]
+        assert sorted(os.listdir(tmp_path / "data")) == ["_drafts", "_format", "_lock", "_removals", "_tmp"]
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_a_put_survives_removals_that_prune_its_directory(store, tmp_path):
             store.remove(key)
 
     at_once(*[lambda seed=seed: churn(seed) for seed in range(THREADS)])
-    assert sorted(os.listdir(tmp_path / "data")) == ["_format", "_lock", "_removals", "_tmp"]
+    assert sorted(os.listdir(tmp_path / "data")) == ["_drafts", "_format", "_lock", "_removals", "_tmp"]
 
 
 def test_a_key_comes_and_goes_while_what_lies_below_it_does(store):

@@ -193,12 +193,10 @@ def drop(arguments: Arguments) -> int:
 
 def flush(arguments: Arguments) -> int:
     """Wait until the queue is empty."""
+    wait = queues.to_wait(arguments)
     with _daemon(arguments) as daemon:
-
-        def ask(wait: float | None) -> bool:
-            return bool(_ask(daemon, wait and wait + ANSWER_SECONDS, do="flush", wait=wait)["empty"])
-
-        return queues.flush(arguments, ask, daemon.where)
+        answer = _ask(daemon, wait and wait + ANSWER_SECONDS, do="flush", wait=wait)
+        return queues.flushed(arguments, bool(answer["empty"]), daemon.where)
 
 
 def _place(text: str) -> str:

@@ -49,9 +49,13 @@ def tell(arguments: Arguments, verb: str, answer: dict[str, Any]) -> int:
     return 1 if left else 0
 
 
-def flush(arguments: Arguments, ask: Callable[[float | None], bool], where: str) -> int:
-    """Wait until the queue is empty, as ``ask`` finds out in so many seconds. Raises PeerTimeout if it is not."""
-    empty = ask(arguments.number("--wait", 0.0) or None)
+def to_wait(arguments: Arguments) -> float | None:
+    """For how many seconds to wait at most. Raises UsageError."""
+    return arguments.number("--wait", 0.0) or None
+
+
+def flushed(arguments: Arguments, empty: bool, where: str) -> int:
+    """Say that the queue is empty. Raises PeerTimeout if it is not."""
     if arguments["--json"]:
         write_json(verb="flush", empty=empty)
     if not empty:

@@ -92,20 +92,21 @@ def drop(arguments: Arguments) -> int:
 
 def flush(arguments: Arguments) -> int:
     """Wait until the queue is empty."""
+    wait = queues.to_wait(arguments)
     with client(arguments) as s3:
+        return queues.flushed(arguments, _is_empty_within(s3, wait), s3.endpoint)
 
-        def wait(seconds: float | None) -> bool:
-            deadline = None if seconds is None else time.monotonic() + seconds
-            hurry = True  # once: what fails again waits for its turn, as always
-            while True:
-                left = FLUSH_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
-                if ask(s3, do="flush", wait=min(left, FLUSH_SECONDS), hurry=hurry)["empty"]:
-                    return True
-                if left <= 0:
-                    return False
-                hurry = False
 
-        return queues.flush(arguments, wait, s3.endpoint)
+def _is_empty_within(s3: Client, seconds: float | None) -> bool:
+    deadline = None if seconds is None else time.monotonic() + seconds
+    hurry = True  # once: what fails again waits for its turn, as always
+    while True:
+        left = FLUSH_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+        if ask(s3, do="flush", wait=min(left, FLUSH_SECONDS), hurry=hurry)["empty"]:
+            return True
+        if left <= 0:
+            return False
+        hurry = False
 
 
 def _place(text: str) -> str:

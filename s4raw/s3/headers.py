@@ -11,6 +11,7 @@ from functools import lru_cache
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 from s4raw.objects.base import Attributes, Info
+from s4raw.s3 import xml
 from s4raw.s3.errors import S3Error
 
 MAX_METADATA = 2048  # bytes of names and values of user metadata
@@ -119,15 +120,15 @@ def tags_of(text: str) -> dict[str, str]:
 
 
 def check_tags(pairs: list[tuple[str, str]], limit: int = MAX_TAGS) -> dict[str, str]:
-    """Tags as they are kept, by name. At most ``limit`` of them. Raises InvalidTag."""
+    """Tags as they are kept, by name. At most ``limit`` of them, which XML can hold. Raises InvalidTag."""
     if len(pairs) > limit:
         whose = "Object" if limit == MAX_TAGS else "Bucket"
         raise S3Error("InvalidTag", f"{whose} tags cannot be greater than {limit}")
     found: dict[str, str] = {}
     for name, value in pairs:
-        if not 1 <= len(name) <= 128:
+        if not (1 <= len(name) <= 128 and xml.can_hold(name)):
             raise S3Error("InvalidTag", "The TagKey you have provided is invalid", TagKey=name)
-        if len(value) > 256:
+        if len(value) > 256 or not xml.can_hold(value):
             raise S3Error("InvalidTag", "The TagValue you have provided is invalid", TagKey=name, TagValue=value)
         if name.startswith("aws:"):
             raise S3Error("InvalidTag", "System tags cannot be added/updated by requester", TagKey=name)

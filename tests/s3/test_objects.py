@@ -358,6 +358,8 @@ def test_tags(s3: Any, bucket: str) -> None:
         [{"Key": "aws:k", "Value": ""}],
     ):
         fails("InvalidTag", 400, s3.put_object_tagging, **where, Tagging={"TagSet": bad})
+    for bad in ("k=%01", "%EF%BF%BF=v"):  # no answer could tell them
+        fails("InvalidTag", 400, s3.put_object, **where, Tagging=bad)
     assert s3.get_object_tagging(**where)["TagSet"] == tags
     assert s3.delete_object_tagging(**where)["ResponseMetadata"]["HTTPStatusCode"] == 204
     assert s3.get_object_tagging(**where)["TagSet"] == []

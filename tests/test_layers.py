@@ -141,7 +141,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "queue.queue",
         *("keys", "objects.base", "s3.checksums", "s3.errors", "s3.payload", "s3.http", "s3.credentials", "s3.sigv4"),
     },
-    "s3.headers": {"objects.base", "s3.errors"},
+    "s3.headers": {"objects.base", "s3", "s3.errors", "s3.xml"},
     "s3.conditions": {"objects.base", "s3.errors", "s3.headers"},
     "s3.buckets": {"s3", "s3.call", "s3.errors", "s3.headers", "s3.xml"},
     "s3.listing": {"objects.base", "s3", "s3.buckets", "s3.call", "s3.errors", "s3.xml"},

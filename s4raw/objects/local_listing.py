@@ -124,13 +124,14 @@ class _Names:
         Its summary is read by its path, then its status: a file that was not changed, linked or renamed for some time
         has been at that path when the summary was read, or the times would say so. None where that cannot be told.
         """
-        base = self._directory
-        if fd != base.fd or len(name) != len(base.name) + len(path) or not name.startswith(base.name):
+        base_fd, base_name, base_path = self._directory
+        if fd != base_fd or name != base_name + path:
             if not name.endswith(path) or "/" in path:
                 return None
-            self._directory = base = _Directory.of(fd, name.removesuffix(path))
+            self._directory = _Directory.of(fd, name.removesuffix(path))
+            base_path = self._directory.path
         try:
-            raw = os.getxattr(base.path + path, codec.SUMMARY, follow_symlinks=False)
+            raw = os.getxattr(base_path + path, codec.SUMMARY, follow_symlinks=False)
             status = os.stat(path, dir_fd=fd, follow_symlinks=False)
         except OSError:
             return None

@@ -420,8 +420,9 @@ class Copies:
         put(two, KEY, b"12345678", metadata={"old": "1"}, tags={"old": "1"})
         two.copy(KEY, self.to, EVERYTHING)
         assert plain(two.head(self.to).attributes) == plain(EVERYTHING)
-        two.copy(KEY, self.to, Attributes())
-        assert plain(two.head(self.to).attributes) == plain(Attributes())
+        bare = Attributes(EVERYTHING.etag)  # without one, whoever delivers the object gives it one
+        two.copy(KEY, self.to, bare)
+        assert plain(two.head(self.to).attributes) == plain(bare)
 
     def test_a_copy_and_its_source_go_separate_ways(self, two):
         put(two, KEY, b"one")

@@ -103,7 +103,7 @@ class World:
                 etag_of(content), {"content-type": "text/x"}, {"m": "v"} if at % 2 else {}, {"t": "1"} if at % 3 else {}
             )
             backend.put(Key("bucket", name), Body(content, attributes))
-        parts = [Part(1, 5, etag_of(b"first"), {"CRC32": "AAAAAA=="}), Part(2, 6, etag_of(b"second"))]
+        parts = [Part(1, 5, etag_of(b"first"), {"CRC32": "knHuVw=="}), Part(2, 6, etag_of(b"second"))]
         self.upload = self._begin("a/b")
         whole = self._begin("of parts")
         backend.complete(

@@ -1,9 +1,11 @@
 """What whoever looks after a queue may ask of it: what was not done is named, and the rest is done."""
 
+import threading
+
 import pytest
 from queue_support import deletion, ids, key, opened
 
-from s4raw.errors import BadKey, Refused
+from s4raw.errors import BadKey, Refused, Unreachable
 from s4raw.keys import Key, check_key
 from s4raw.queue import upkeep
 from s4raw.queue.asking import Drop, Flush, Retry
@@ -85,6 +87,28 @@ def test_what_is_named_is_tried_again_and_what_cannot_be_is_named(queue):
     ]
     assert not queue.find(other).parked and queue.find(old).parked
     assert upkeep.retry(queue, Retry(), where) == {"count": 0, "left": []}
+
+
+def test_what_is_tried_again_by_name_need_not_wait_for_a_remote_that_is_away(queue):
+    entries = [queue.add(deletion(f"{at}")) for at in range(7)]
+    for _ in range(5):
+        queue.failed(queue.take(lambda: False).id, Unreachable("away"), 60.0)
+    upkeep.retry(queue, Retry([entries[-1].id]), where)
+    taken, over = [], []
+
+    def take():
+        while (entry := queue.take(lambda: bool(over))) is not None:
+            taken.append(entry.id)
+            if entry.id == entries[-1].id:
+                return
+
+    thread = threading.Thread(target=take)  # the remote is tried with another one, which does not come back
+    thread.start()
+    thread.join(5)
+    over.append(True)
+    queue.wake()
+    thread.join()
+    assert entries[-1].id in taken
 
 
 def test_what_is_no_place_stops_all(queue):

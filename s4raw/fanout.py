@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +27,8 @@ class Fanout:
         self._pool = pool
         self._failed = failed
         self._lock = threading.Lock()
+        self._todo: deque[Callable[[], None]] = deque()
+        self._busy = 0  # threads that took one of them
         self._ended = threading.Semaphore(0)
         self._live: set[Channel] = set()
         self._error: BaseException | None = None
@@ -33,31 +36,40 @@ class Fanout:
     def run(self, works: Sequence[Callable[[], None]]) -> None:
         """Run each of ``works`` in a thread and wait for all; raises the first error, after all have ended.
 
-        An interrupt of the waiting thread counts as an error too. (The threads are counted, not joined: a join that was
-        interrupted takes a thread that still runs for one that has ended.)
+        An interrupt of the waiting thread counts as an error too. It can come at any moment, also while a thread is
+        being started or its end is being told: so the threads take the works and count themselves, nobody for them.
         """
-        running = 0
         try:
-            for work in works:
-                threading.Thread(target=self._work, args=(work,), daemon=True).start()
-                running += 1
-            while running:
-                self._ended.acquire()
-                running -= 1
+            self._todo.extend(works)
+            for _ in works:
+                threading.Thread(target=self._work, daemon=True).start()
+            self._wait()
         except BaseException as error:
+            with self._lock:
+                self._todo.clear()  # a thread that begins from here on finds nothing to do
             self._fail(error)
-            for _ in range(running):
-                self._ended.acquire()
+            self._wait()
             raise
         if self._error is not None:
             raise self._error
 
-    def _work(self, work: Callable[[], None]) -> None:
+    def _wait(self) -> None:
+        while self._todo or self._busy:
+            self._ended.acquire(timeout=1)  # an interrupt may have taken what told of an end
+
+    def _work(self) -> None:
+        with self._lock:
+            if not self._todo:
+                return
+            self._busy += 1
+            work = self._todo.popleft()
         try:
             work()
         except BaseException as error:
             self._fail(error)
         finally:
+            with self._lock:
+                self._busy -= 1
             self._ended.release()
 
     def _fail(self, error: BaseException) -> None:

@@ -37,7 +37,7 @@ from s4raw.events import MAX_STDERR, Attempt, Event, Planned
 from s4raw.nearby import Nearby
 from s4raw.node import Node
 from s4raw.plans import Shape
-from s4raw.procs import Cancellation, Outcome, prepare_thread
+from s4raw.procs import Cancellation, Outcome
 from s4raw.shipping import Parcel, Shipping
 from s4raw.tasks import Task
 
@@ -220,7 +220,6 @@ class MapCall:
             self._files.close()
 
     def _work(self) -> None:
-        prepare_thread()
         try:
             while (trial := self._next_trial()) is not None:
                 self._try(trial)

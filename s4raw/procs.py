@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from s4raw import spawning
 from s4raw.errors import S4Error, StoreError, UsageError
-from s4raw.syscalls import own_directory
 
 BASH = (shutil.which("bash") or "bash", "-eou", "pipefail", "-c", "--")  # one execve, not one for each entry of PATH
 STDERR_TAIL = 64 << 10
 CHUNK = 64 << 10
 MAX_PIPE = 1 << 20
 TICK_SECONDS = 2.0
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python, which is not to be inherited
 
 Sink = Callable[[bytes], None]
 
@@ -119,7 +118,7 @@ class Command(NamedTuple):
 
     text: str
     cwd: str
-    environment: Mapping[str, str] | Mapping[bytes, bytes]
+    environment: Mapping[bytes, bytes]
     seconds: float
     stdin: int
     stdout: int | None
@@ -167,22 +166,15 @@ def run(
         )
 
 
-_thread = threading.local()
-
-
-def prepare_thread() -> None:
-    """Let this thread start commands in half the time. Its working directory is its own from here on, and changes."""
-    _thread.prepared = own_directory()
-
-
 def _start(command: Command, stdout: int, stderr: int) -> int:
     """Start bash; its process id. Raises StoreError, and UsageError for a command that cannot be one."""
-    descriptors = (command.stdin, stdout, stderr)
+    arguments, descriptors = [*BASH, command.text], (command.stdin, stdout, stderr)
     try:
-        if getattr(_thread, "prepared", False) and min(descriptors) > 2:
-            return _spawn(command, descriptors)
+        if spawning.AVAILABLE and min(descriptors) > 2:
+            program, cwd = [os.fsencode(word) for word in arguments], os.fsencode(command.cwd)
+            return spawning.spawn(program, command.environment, cwd, descriptors)
         process = subprocess.Popen(
-            [*BASH, command.text],
+            arguments,
             stdin=command.stdin,
             stdout=stdout,
             stderr=stderr,
@@ -198,19 +190,6 @@ def _start(command: Command, stdout: int, stderr: int) -> int:
         raise UsageError(f"cannot start the command: {error}") from None
     process.returncode = 0  # whoever asked for it waits for it
     return process.pid
-
-
-def _spawn(command: Command, descriptors: tuple[int, int, int]) -> int:
-    """The same as Popen, by posix_spawn, which cannot change the directory; so the thread's own is changed."""
-    os.chdir(command.cwd)
-    return os.posix_spawn(
-        BASH[0],
-        [*BASH, command.text],
-        command.environment,
-        file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(descriptors)],
-        setpgroup=0,
-        setsigdef=_IGNORED,
-    )
 
 
 class _Pipes:

@@ -1,4 +1,4 @@
-"""System calls that Python's ``os`` does not offer (openat2, renameat2, unshare, prctl), by way of ctypes."""
+"""System calls that Python's ``os`` does not offer (openat2, renameat2, prctl), by way of ctypes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 _RENAME_EXCHANGE = 2
 _OPENAT2 = 437  # the same on all architectures
 _NO_SYMLINKS, _BENEATH = 0x04, 0x08
-_CLONE_FS = 0x200
 _FUTEX_HASH, _SET_SLOTS = 78, 1  # linux/prctl.h, since Linux 6.16
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -46,11 +45,6 @@ def exchange(first_parent: int, first: str, second_parent: int, second: str) -> 
     if _libc.renameat2(first_parent, os.fsencode(first), second_parent, os.fsencode(second), _RENAME_EXCHANGE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), first)
-
-
-def own_directory() -> bool:
-    """Give the calling thread a working directory (and a umask) of its own, for its lifetime. False if it may not."""
-    return not _libc.unshare(_CLONE_FS)
 
 
 def spread_waiters(slots: int) -> None:

@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the disk
     "layout": {"keys"},
     "syscalls": set(),
+    "spawning": set(),
     "tree": {"layout", "syscalls"},
     "children": {"record", "layout", "tree"},
     "walking": {"keys", "layout", "tree", "children"},
@@ -64,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scrub": {"keys", "wire", "connection", "fanout"},
     "moving": {"errors", "keys", "digest", "wire", "connection", "bodies", "client"},
     # the server
-    "procs": {"errors", "syscalls"},
+    "procs": {"errors", "spawning"},
     "jobs": {"errors", "disk"},
     "node": {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),

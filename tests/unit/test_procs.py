@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import wait_for
 
+from s4raw import spawning
 from s4raw.errors import Cancelled, CommandFailed, ConnectionLost, KeyExists, S4Error, StoreError, UsageError
-from s4raw.procs import STDERR_TAIL, Cancellation, Command, Outcome, Slots, prepare_thread, run
+from s4raw.procs import STDERR_TAIL, Cancellation, Command, Outcome, Slots, run
 
 LONG = 600.0  # seconds; no test waits for it
 PATIENCE = (0.3, 3, 30)  # the time of a command that is to run out of it; a slow machine gets more, to get that far
@@ -24,29 +25,10 @@ def cancellation() -> Iterator[Cancellation]:
         yield found
 
 
-def in_a_thread_that_is_prepared(work):
-    """What ``work`` gives or raises there."""
-    found = []
-
-    def run_it() -> None:
-        prepare_thread()
-        try:
-            found.append((work(), None))
-        except BaseException as error:
-            found.append((None, error))
-
-    thread = threading.Thread(target=run_it)
-    thread.start()
-    thread.join()
-    result, error = found[0]
-    if error:
-        raise error
-    return result
-
-
-@pytest.fixture(params=["any thread", "prepared"])
-def bash(tmp_path: Path, cancellation: Cancellation, request: pytest.FixtureRequest):
+@pytest.fixture(params=["posix_spawn", "Popen"])
+def bash(tmp_path: Path, cancellation: Cancellation, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Runs a command in the test's directory: ``bash("wc -c", stdin=b"...")``."""
+    monkeypatch.setattr(spawning, "AVAILABLE", request.param == "posix_spawn")
 
     def start(text: str, stdin: bytes = b"", seconds: float = LONG, stdout: str | None = None, **options) -> Outcome:
         (tmp_path / "stdin").write_bytes(stdin)
@@ -54,11 +36,9 @@ def bash(tmp_path: Path, cancellation: Cancellation, request: pytest.FixtureRequ
         source = os.open(tmp_path / "stdin", os.O_RDONLY)
         try:
             cwd = options.pop("cwd", str(tmp_path))
-            environment = options.pop("environment", {"PATH": os.environ["PATH"]})
+            environment = options.pop("environment", {b"PATH": os.environb[b"PATH"]})
             command = Command(text, cwd, environment, seconds, source, output)
             ending = options.pop("cancellation", cancellation)
-            if request.param == "prepared":
-                return in_a_thread_that_is_prepared(lambda: run(command, ending, **options))
             return run(command, ending, **options)
         finally:
             os.close(source)
@@ -137,7 +117,7 @@ def test_a_command_gets_the_directory_the_environment_and_the_descriptors_it_is_
         bash(
             "pwd; echo $filename; readlink /proc/$$/fd/*",
             cwd=str(tmp_path / "cwd"),
-            environment={"PATH": os.environ["PATH"], "filename": "a b*"},
+            environment={b"PATH": os.environb[b"PATH"], b"filename": b"a b*"},
             on_stdout=out.append,
         )
         hidden = {str(tmp_path / "secret"), os.readlink(f"/proc/self/fd/{sock.fileno()}")}

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from s4raw import wire
+from s4raw.channel import Channel, connect
 from s4raw.errors import Busy, ConnectionLost, ProtocolError, S4Error, UsageError
 from s4raw.handshake import greet
-from s4raw.net import STALL_SECONDS, Channel, connect
+from s4raw.net import STALL_SECONDS
 from s4raw.record import NamedTuple
 from s4raw.ring import Topology, split_address
 from s4raw.wire import Frame, Value

@@ -9,12 +9,13 @@ from functools import partial
 
 from s4raw import running, wire
 from s4raw.buffers import Buffers
+from s4raw.channel import Channel
 from s4raw.client import Ring
 from s4raw.disk import DataDirectory
 from s4raw.errors import Busy, ConfError
 from s4raw.handshake import read_secret
 from s4raw.log import Log
-from s4raw.net import Channel, Socket, adopt, is_local, listen
+from s4raw.net import Socket, adopt, is_local, listen
 from s4raw.node import Node
 from s4raw.procs import Slots
 from s4raw.ring import Topology, split_address

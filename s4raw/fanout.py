@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from s4raw.channel import Channel
 from s4raw.connection import Connection, Pool, Progress, Status
 from s4raw.errors import Cancelled, S4Error
-from s4raw.net import Channel
 
 TYPE_CHECKING = False  # typing's own is not imported at run time, for a fast start
 if TYPE_CHECKING:

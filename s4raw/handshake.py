@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 
 from s4raw import wire
+from s4raw.channel import Channel
 from s4raw.errors import AuthFailed, ConfError, ConnectionLost, ProtocolError, RingMismatch
-from s4raw.net import Channel
 from s4raw.ring import Topology
 
 SECRET_VARIABLE = "S4RAW_SECRET_FILE"

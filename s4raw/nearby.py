@@ -14,12 +14,13 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from s4raw import wire
+from s4raw.channel import Channel
 from s4raw.client import Ring
 from s4raw.connection import Connection
 from s4raw.digest import digest
 from s4raw.disk import DataDirectory
 from s4raw.errors import S4Error
-from s4raw.net import Channel, is_local
+from s4raw.net import is_local
 from s4raw.procs import Cancellation
 from s4raw.ring import split_address
 from s4raw.store import Store

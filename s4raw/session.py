@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from s4raw import wire
 from s4raw.buffers import Buffers
+from s4raw.channel import Channel
 from s4raw.errors import (
     Busy,
     ConnectionLost,
@@ -24,7 +25,6 @@ from s4raw.errors import (
 )
 from s4raw.handshake import welcome
 from s4raw.keys import Key
-from s4raw.net import Channel
 from s4raw.node import Node
 from s4raw.serving import Connection
 from s4raw.wire import Frame

@@ -28,8 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "buffers": {"digest"},
     # the protocol and its connections
     "wire": {"record", "errors", "keys", "digest"},
-    "net": {"record", "errors", "wire"},
-    "handshake": {"errors", "wire", "net", "ring"},
+    "net": {"record", "errors"},
+    "channel": {"errors", "wire", "net"},
+    "handshake": {"errors", "wire", "channel", "ring"},
     "serving": {"log", "net"},
     "processors": set(),
     # the disk
@@ -45,11 +46,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"errors", "keys", "digest", "blocks", "layout", "tree", "placing", "walking", "disk"},
     "uploads": {"errors", "record", "keys", "digest", "blocks", "disk", "store"},
     # the client
-    "connection": {"record", "errors", "wire", "net", "handshake", "ring"},
+    "connection": {"record", "errors", "wire", "net", "channel", "handshake", "ring"},
     "bodies": {"record", "errors", "keys", "digest", "blocks", "wire", "net", "connection"},
     "reader": {"keys", "digest", "connection", "bodies"},
     "files": {"errors", "keys", "digest"},
-    "fanout": {"errors", "net", "connection"},
+    "fanout": {"errors", "channel", "connection"},
     "pipeline": {"errors", "keys", "wire", "connection", "bodies"},
     "listing": {"keys", "wire", "connection", "bodies"},
     "download": {*("record", "errors", "keys", "digest", "blocks"), *("wire", "connection", "bodies", "fanout")},
@@ -71,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "log", "keys", "handshake", "ring", "disk", "store", "uploads", "jobs", "procs", "client"),
         "objects.local",
     },
-    "nearby": {"errors", "digest", "disk", "store", "wire", "net", "ring", "connection", "client", "procs"},
+    "nearby": {"errors", "digest", "disk", "store", "wire", "net", "channel", "ring", "connection", "client", "procs"},
     "tasks": {"errors", "keys", "blocks", "disk", "store", "bulk", "node", "nearby"},
     "compute": {"errors", "keys", "store", "procs", "bulk", "node", "nearby", "tasks"},
     "plans": {"keys", "node", "tasks", "compute"},
@@ -83,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "nearby",
     },
     "session": {
-        *("errors", "keys", "buffers", "wire", "net", "handshake", "serving"),
+        *("errors", "keys", "buffers", "wire", "channel", "handshake", "serving"),
         *("node",),
     },
     "receiving": {"errors", "keys", "digest", "wire", "bodies", "session"},
@@ -95,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"errors", "digest", "wire", "session", "storing", "scrubbing", "computing", "objecting"},
     "workers": {"errors", "log"},
     "daemon": {
-        *("running", "errors", "log", "buffers", "ring", "wire", "net", "handshake", "serving"),
+        *("running", "errors", "log", "buffers", "ring", "wire", "net", "channel", "handshake", "serving"),
         *("disk", "store", "procs", "client", "node", "session", "server"),
     },
     "running": {"log", "net", "processors", "syscalls", "workers"},

@@ -17,14 +17,14 @@ from s4raw.net import Socket, listen
 from s4raw.ring import Topology, split_address
 
 SENT = "import s4raw.nearby; s4raw.nearby.is_local = lambda address: False"  # tuning: no server is on this machine
-TUNED = "import sys, s4raw.net as net; {}; from s4raw.cli import main; sys.exit(main())"
+TUNED = "import sys, s4raw.net as net, s4raw.channel as channel; {}; from s4raw.cli import main; sys.exit(main())"
 
 
 class FaultRing(TestRing):
     """A ring for faults.
 
     ``proxied`` puts a proxy before each server, at the address in the conf. ``tuning`` is run in each server before it
-    starts: statements that change constants of ``net``, for tests that would have to wait for long.
+    starts: statements that change constants of ``net`` and ``channel``, for tests that would have to wait for long.
     """
 
     def __init__(self, count: int, data: str, options: tuple[str, ...], proxied: bool, tuning: str) -> None:

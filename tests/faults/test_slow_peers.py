@@ -15,8 +15,8 @@ from s4raw.ring import Topology
 from s4raw.serving import SPARE_SECONDS
 
 TUNING = (
-    "net.FRAME_SECONDS = net.STALL_SECONDS = 1.0; net.SEND_SECONDS = 0.3; "
-    "net.Channel.next_frame.__defaults__ = (1.0,); import s4raw.handshake; s4raw.handshake.HELLO_SECONDS = 1.0"
+    "channel.FRAME_SECONDS = channel.STALL_SECONDS = net.STALL_SECONDS = 1.0; net.SEND_SECONDS = 0.3; "
+    "channel.Channel.next_frame.__defaults__ = (1.0,); import s4raw.handshake; s4raw.handshake.HELLO_SECONDS = 1.0"
 )
 PEERS = 5
 DROPS = 2000  # at most so many bytes drop by drop

@@ -9,6 +9,7 @@ from struct import pack
 import pytest
 
 from s4raw import wire
+from s4raw.channel import Channel, connect
 from s4raw.errors import (
     AuthFailed,
     Busy,
@@ -20,7 +21,7 @@ from s4raw.errors import (
     VersionMismatch,
 )
 from s4raw.handshake import MIN_SECRET_BYTES, SECRET_VARIABLE, greet, read_secret, welcome
-from s4raw.net import Channel, accept, connect, listen
+from s4raw.net import accept, listen
 from s4raw.ring import Topology
 from s4raw.wire import Frame
 

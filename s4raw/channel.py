@@ -71,8 +71,11 @@ class Channel(Stream):
         """Wait for the first bytes of a frame, in steps of the time-out that bodies have: no need to set another."""
         while True:
             self.receive_timeout(min(seconds, STALL_SECONDS))
+            since = self.look_out()
             try:
-                return self.receive_into(self._decoder.space())
+                count = self.receive_into(self._decoder.space())
+                self.came(since)
+                return count
             except PeerTimeout:
                 seconds -= STALL_SECONDS
                 if seconds <= 0:

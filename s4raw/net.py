@@ -16,6 +16,7 @@ import time
 
 from s4raw.errors import ConfError, ConnectionLost, PeerTimeout, S4Error, Unreachable
 from s4raw.record import NamedTuple
+from s4raw.spinning import Spin
 
 Socket = socket.socket
 
@@ -117,6 +118,7 @@ class Stream:
         self._receive_seconds = STALL_SECONDS
         self._queue: list[bytes | memoryview] = []
         self._queued = 0
+        self._spin = Spin()
         if not inherits or sock.family != socket.AF_INET:
             prepare(sock)
 
@@ -179,6 +181,16 @@ class Stream:
             if error.errno in _DISK:
                 raise
             raise self._failure(error, "sending") from None
+
+    def look_out(self) -> float:
+        """Before a wait for the beginning of a message: be awake when it comes soon. Returns what ``came`` is given."""
+        if self._queue:
+            self.flush()
+        return self._spin.begin(self._sock.fileno())
+
+    def came(self, since: float) -> None:
+        """The beginning of a message has come."""
+        self._spin.end(since)
 
     def receive_into(self, view: memoryview, *, whole: bool = False) -> int:
         """Receive some bytes, 0 at the end. ``whole``: as many as ``view`` takes, unless the peer makes a pause."""

@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "buffers": {"digest"},
     # the protocol and its connections
     "wire": {"record", "errors", "keys", "digest"},
-    "net": {"record", "errors"},
+    "spinning": set(),
+    "net": {"record", "errors", "spinning"},
     "channel": {"errors", "wire", "net"},
     "handshake": {"errors", "wire", "channel", "ring"},
     "serving": {"log", "net"},
@@ -420,7 +421,7 @@ OWNERS: dict[str, set[str]] = {
     "awscrt": {"s3.checksums"},
     "socket": {"send"},  # net has what it wraps
     "_socket": {"net", "unix", "send"},
-    "select": {"net", "serving", "workers", "procs", "bodies", "computing", "send"},
+    "select": {"net", "spinning", "serving", "workers", "procs", "bodies", "computing", "send"},
     "matplotlib": {"push.pictures"},
     "sqlite3": {"queue.journal"},
     "ssl": {"s3.tls", "s3.connection"},

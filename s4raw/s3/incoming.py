@@ -109,7 +109,9 @@ class Incoming:
             searched = len(buffer) - at
             try:
                 self._stream.receive_timeout(idle_seconds)
+                since = self._stream.look_out()
                 chunk = self._stream.receive(HEAD_CAPACITY)
+                self._stream.came(since)
             except PeerTimeout:
                 break
             except ConnectionLost as error:

@@ -55,25 +55,25 @@ def places(
         levels.append(_Level(fd, base, prefix, start, read))
         while levels:
             level = levels[-1]
-            child = next(level.rest, None)
-            if child is None:
+            for share, path in level.rest:
+                name, sought = level.base + share, None
+                if not share.endswith("/"):
+                    sought = yield level.fd, path, name, False
+                elif recursive:
+                    if (inner := open_directory(path, level.fd)) is not None:
+                        levels.append(_Level(inner, name, "", start, read))
+                        break
+                elif holds_key(level.fd, path):
+                    sought = yield level.fd, path, name, True
+                if sought is not None:
+                    start = sought
+                    while levels and not start.startswith(levels[-1].base):
+                        os.close(levels.pop().fd)
+                    if levels:
+                        levels[-1].seek(start)
+                    break
+            else:
                 os.close(levels.pop().fd)
-                continue
-            share, path = child
-            name, sought = level.base + share, None
-            if not share.endswith("/"):
-                sought = yield level.fd, path, name, False
-            elif recursive:
-                if (inner := open_directory(path, level.fd)) is not None:
-                    levels.append(_Level(inner, name, "", start, read))
-            elif holds_key(level.fd, path):
-                sought = yield level.fd, path, name, True
-            if sought is not None:
-                start = sought
-                while levels and not start.startswith(levels[-1].base):
-                    os.close(levels.pop().fd)
-                if levels:
-                    levels[-1].seek(start)
     finally:
         for level in levels:
             os.close(level.fd)

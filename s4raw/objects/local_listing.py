@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple
 
 from s4raw import layout, tree, walking
@@ -73,15 +74,13 @@ class _Names:
         """The names from ``start`` on; when ``/`` is the delimiter, common prefixes for what they cover."""
         if self._places is None:
             self._places = self._walk(start)
-            place = next(self._places, None)
+            first = next(self._places, None)
         else:
-            place = self._send(self._places, start)
-        while place is not None:
-            fd, path, name, _ = place
+            first = self._send(self._places, start)
+        for fd, path, name, _ in chain((first,), self._places) if first else ():
             if not path.endswith(walking.SELF_PATH) or os.access(path, os.F_OK, dir_fd=fd):
                 self._at = fd, path
                 yield name
-            place = next(self._places, None)
 
     def _walk(self, start: str) -> Generator[walking.Place, str | None, None]:
         if not start.startswith(self._prefix.name):

@@ -33,7 +33,7 @@ class Spin:
     def begin(self, fd: int) -> float:
         """Wait a moment for bytes, if that is worth it; returns for ``end`` when the wait began."""
         since = perf_counter()
-        if self._quick >= QUICK and Spin.latest is self:
+        if self._quick >= QUICK and Spin.latest is self and fd >= 0:  # it may have been closed by another thread
             if self._poll is None:
                 self._poll = select.poll()
                 self._poll.register(fd, select.POLLIN)

@@ -143,8 +143,9 @@ def _copy(
     comparisons = []
     for ours, others in ((OURS, servers[2:]), (TWO, servers[2:3])):
         comparisons += [Comparison(ours, o.name, "speed", aim if o.name == RCLONE else None) for o in others]
-    touched = amount[0] if amount[1] == "B" else 32 * MIB
-    return Row(name, title, sides, comparisons, lab.samples(5, 2), *amount, touched=touched, notes=notes)
+    large = amount[1] == "B"
+    samples, touched = lab.samples(5 if large else 11, 2), amount[0] if large else 32 * MIB
+    return Row(name, title, sides, comparisons, samples, *amount, touched=touched, notes=notes)
 
 
 def copy_up(lab: Lab) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -29,33 +30,36 @@ class Fanout:
         self._lock = threading.Lock()
         self._todo: deque[Callable[[], None]] = deque()
         self._busy = 0  # threads that took one of them
-        self._ended = threading.Semaphore(0)
+        self._ended = threading.Lock()  # held until a thread has ended
+        self._ended.acquire()
         self._live: set[Channel] = set()
         self._error: BaseException | None = None
 
     def run(self, works: Sequence[Callable[[], None]]) -> None:
         """Run each of ``works`` in a thread and wait for all; raises the first error, after all have ended.
 
-        An interrupt of the waiting thread counts as an error too. It can come at any moment, also while a thread is
-        being started or its end is being told: so the threads take the works and count themselves, nobody for them.
+        An interrupt of the waiting thread counts as an error too. It can come between any two steps of this method,
+        also when a thread was started or its end was told: so the threads take the works and count themselves, and both
+        are done by single steps that are written in C. (What threading has for them may be left half done.)
         """
         try:
             self._todo.extend(works)
             for _ in works:
-                threading.Thread(target=self._work, daemon=True).start()
+                _thread.start_new_thread(self._work, ())
             self._wait()
         except BaseException as error:
             with self._lock:
                 self._todo.clear()  # a thread that begins from here on finds nothing to do
             self._fail(error)
             self._wait()
-            raise
+            if not isinstance(error, Exception):
+                raise
         if self._error is not None:
             raise self._error
 
     def _wait(self) -> None:
         while self._todo or self._busy:
-            self._ended.acquire(timeout=1)  # an interrupt may have taken what told of an end
+            self._ended.acquire()
 
     def _work(self) -> None:
         with self._lock:
@@ -70,7 +74,8 @@ class Fanout:
         finally:
             with self._lock:
                 self._busy -= 1
-            self._ended.release()
+                if self._ended.locked():
+                    self._ended.release()
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:

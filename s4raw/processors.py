@@ -35,7 +35,11 @@ class _Others:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + LOOK_SECONDS
-            total, others = used_by_others()
+            try:
+                total, others = used_by_others()
+            except (OSError, ValueError, IndexError):  # nobody says
+                self.many = True
+                return True
             before, self._last = self._last, (total, others)
             if before[0]:
                 self.many = others - before[1] > CROWDED * (total - before[0])
@@ -54,6 +58,11 @@ def used_by_others() -> tuple[float, float]:
     return sum(ticks) / _TICKS, (sum(ticks) - idle) / _TICKS - own.user - own.system
 
 
+def crowded() -> bool:
+    """Whether other programs keep the processors so busy that there is none to spare, as of a second ago."""
+    return _others.look()
+
+
 def settle(number: int) -> None:
     """Let threads that ``come_home`` share one processor: the ``number``-th that this process may use, in a ring.
 
@@ -68,7 +77,7 @@ def settle(number: int) -> None:
 def come_home() -> None:
     """Let this thread run where those of small requests do; anywhere, while other programs keep the processors busy."""
     if _home:
-        _allow(_all if _others.look() else _home)
+        _allow(_all if crowded() else _home)
 
 
 def roam() -> None:

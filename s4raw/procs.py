@@ -18,7 +18,13 @@ from typing import NamedTuple
 from s4raw import spawning
 from s4raw.errors import S4Error, StoreError, UsageError
 
-BASH = (shutil.which("bash") or "bash", "-eou", "pipefail", "-c", "--")  # one execve, not one for each entry of PATH
+BASH = (
+    shutil.which("bash") or "/bin/bash",
+    "-eou",
+    "pipefail",
+    "-c",
+    "--",
+)  # one execve, not one for each entry of PATH
 STDERR_TAIL = 64 << 10
 CHUNK = 64 << 10
 MAX_PIPE = 1 << 20

@@ -44,6 +44,7 @@ def spawn(
     variables = [name + b"=" + value for name, value in environment.items()]
     pid, actions = ctypes.c_int(), ctypes.create_string_buffer(_ROOM)
     program, words, settings = arguments[0], _strings(arguments), _strings(variables)
+    _strings([directory])
     _check(_libc.posix_spawn_file_actions_init(actions))
     try:
         for place, fd in enumerate(descriptors):

@@ -41,6 +41,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Say how the tests ended, beside pytest's own list of those that failed: 1 if all have run, and some failed."""
+    if not hasattr(session.config, "workerinput") and session.config.cache:
+        session.config.cache.set("s4raw/exit", int(exitstatus))
+
+
 def wait_for(condition: Callable[[], object], what: str = "", seconds: float = SETTLE_SECONDS) -> None:
     """Wait until ``condition()`` is true; fail when it is not after ``seconds``."""
     deadline = time.monotonic() + seconds

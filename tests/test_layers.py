@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "buffers": {"digest"},
     # the protocol and its connections
     "wire": {"record", "errors", "keys", "digest"},
-    "spinning": set(),
+    "spinning": {"processors"},
     "net": {"record", "errors", "spinning"},
     "channel": {"errors", "wire", "net"},
     "handshake": {"errors", "wire", "channel", "ring"},

@@ -43,8 +43,9 @@ def pytest_collection_finish() -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Say how the tests ended, beside pytest's own list of those that failed: 1 if all have run, and some failed."""
-    if not hasattr(session.config, "workerinput") and session.config.cache:
-        session.config.cache.set("s4raw/exit", int(exitstatus))
+    cache = getattr(session.config, "cache", None)
+    if cache and not hasattr(session.config, "workerinput"):
+        cache.set("s4raw/exit", int(exitstatus))
 
 
 def wait_for(condition: Callable[[], object], what: str = "", seconds: float = SETTLE_SECONDS) -> None:

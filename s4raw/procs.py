@@ -18,13 +18,8 @@ from typing import NamedTuple
 from s4raw import spawning
 from s4raw.errors import S4Error, StoreError, UsageError
 
-BASH = (
-    shutil.which("bash") or "/bin/bash",
-    "-eou",
-    "pipefail",
-    "-c",
-    "--",
-)  # one execve, not one for each entry of PATH
+# With its path: one execve, not one for each entry of PATH, nor a bash that lies where a command runs.
+BASH = (shutil.which("bash") or "/bin/bash", "-eou", "pipefail", "-c", "--")
 STDERR_TAIL = 64 << 10
 CHUNK = 64 << 10
 MAX_PIPE = 1 << 20

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 CROWDED = 0.6  # of the time of all processors, used by other programs
 LOOK_SECONDS = 1.0
+FIRST_SECONDS = 0.1  # until the second look, where the one before the first was too long ago
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 _home: Set[int] = frozenset()
@@ -27,22 +28,22 @@ class _Others:
 
     def __init__(self) -> None:
         self.many = False
-        self._next = 0.0
+        self._looked = self._next = -LOOK_SECONDS
         self._last = (0.0, 0.0)
 
     def look(self) -> bool:
-        """Whether they use so much that there is none to spare, as of a second ago."""
+        """Whether they use so much that there is none to spare, as of a second ago. Nobody knows at once: then not."""
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + LOOK_SECONDS
             try:
                 total, others = used_by_others()
-            except (OSError, ValueError, IndexError):  # nobody says
-                self.many = True
+            except (OSError, ValueError, IndexError):
+                self.many, self._next = True, now + LOOK_SECONDS  # nobody says
                 return True
             before, self._last = self._last, (total, others)
-            if before[0]:
-                self.many = others - before[1] > CROWDED * (total - before[0])
+            recent, self._looked = now - self._looked < 2 * LOOK_SECONDS, now
+            self.many = recent and others - before[1] > CROWDED * (total - before[0])
+            self._next = now + (LOOK_SECONDS if recent else FIRST_SECONDS)
         return self.many
 
 

@@ -1,5 +1,7 @@
-"""posix_spawn(3) by way of ctypes. Python's own keeps the interpreter's lock until the program has begun, which is most
-of a millisecond in which no other thread does anything; and it cannot change the directory.
+"""posix_spawn(3) by way of ctypes.
+
+Python's own keeps the interpreter's lock until the program has begun, which takes up to 2 ms on busy processors, and no
+other thread does anything meanwhile; and it cannot change the directory.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from s4raw.s3.tls import TlsStream
 from s4raw.spinning import BACKOFF, QUICK, QUICK_SECONDS, SPIN_SECONDS, Spin
 from s4raw.wire import PING, encode
 
+PATIENCE = 5.0  # seconds that a test waits for what nobody has looked for
 LOOKS = 3  # in vain, until SPIN_SECONDS are over
 
 
@@ -142,14 +143,14 @@ def test_while_other_programs_keep_the_processors_busy_nobody_looks(clock, ends,
 
 def requests_of_the_ring(stream):
     channel = Channel(stream, "peer")
-    return encode(PING, 1), channel.next_frame
+    return encode(PING, 1), lambda: channel.next_frame(PATIENCE)
 
 
 def requests_of_http(stream):
     http = HttpConnection(Stream(stream, "peer"), LIMITS)
 
     def next_request():
-        assert http.next_request()
+        assert http.next_request(PATIENCE)
         http.respond(204, [])
 
     return b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", next_request
